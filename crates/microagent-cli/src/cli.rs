@@ -1,0 +1,176 @@
+//! The command line as a whole: global flags and the list of verbs.
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::output::Format;
+use crate::refused::RefusedVerb;
+use crate::settings::{Mode, OutputFormat, ProgressMode};
+use crate::verbs;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  microagent doctor
+  microagent run docker.io/library/ubuntu:24.04 uname -a
+  microagent run --image docker.io/library/alpine:3.20 --exec 'echo hello from $(hostname)'
+  microagent --json run docker.io/library/alpine:3.20 cat /etc/alpine-release
+
+Exit status:
+  0   done (`run`: the command ran to its end, whatever its own exit code)
+  1   failed
+  2   the command line or the configuration is wrong
+  70  a bug in microagent
+  75  failed, and trying again may help
+  130 interrupted";
+
+/// Run any OCI image in its own Linux microVM: no root, no daemon
+#[derive(Debug, Parser)]
+#[command(
+    name = "microagent",
+    bin_name = "microagent",
+    version,
+    after_help = EXAMPLES,
+    max_term_width = 100,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    disable_help_subcommand = false
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags that stand before the verb.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Print the result as one JSON document
+    #[arg(long, conflicts_with_all = ["text", "output"])]
+    pub(crate) json: bool,
+    /// Print the result as text (the default)
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) text: bool,
+    /// Print the result as text or JSON [env: MICROAGENT_OUTPUT]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) output: Option<OutputFormat>,
+    /// Who reads: `ux` is a person, `ax` a program that gets one JSON envelope on success and failure alike
+    #[arg(long, value_name = "MODE", default_value = "ux", hide_possible_values = true)]
+    pub(crate) mode: Mode,
+    /// State directory [env: MICROAGENT_STATE_DIR] [default: ~/.microagent]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// How to show what takes long, on standard error [env: MICROAGENT_PROGRESS]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) progress: Option<ProgressMode>,
+    /// Print without colours [env: NO_COLOR]
+    #[arg(long)]
+    pub(crate) no_color: bool,
+    /// Accepted for compatibility; verbs host the supervisor in their own process
+    #[arg(long, value_name = "PATH")]
+    pub(crate) supervisor: Option<PathBuf>,
+}
+
+impl GlobalArgs {
+    /// The format these flags ask for on their own, for failures on the way to the settings.
+    pub(crate) fn format(&self) -> Format {
+        match (self.mode, self.json || self.output == Some(OutputFormat::Json)) {
+            (Mode::Ax, _) => Format::Envelope,
+            (Mode::Ux, true) => Format::Json,
+            (Mode::Ux, false) => Format::Text,
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(Box<verbs::run::Args>),
+    Doctor(verbs::doctor::Args),
+    Kernel(verbs::kernel::Args),
+    #[command(visible_alias = "images")]
+    Image(verbs::image::Args),
+    Rootfs(verbs::rootfs::Args),
+    #[command(visible_alias = "ls")]
+    List(verbs::list::Args),
+    #[command(visible_alias = "inspect")]
+    Status(verbs::status::Args),
+    Logs(verbs::logs::Args),
+    Result(verbs::result::Args),
+    #[command(visible_alias = "rm")]
+    Delete(verbs::delete::Args),
+    Gc(verbs::gc::Args),
+    Profiles(verbs::profiles::Args),
+    Version(verbs::version::Args),
+    Completions(verbs::completions::Args),
+    #[command(hide = true)]
+    Man(verbs::man::Args),
+    #[command(flatten)]
+    Refused(RefusedVerb),
+}
+
+impl Verb {
+    /// Runs the verb and returns the exit status.
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+        match self {
+            Verb::Run(args) => args.run(context),
+            Verb::Doctor(args) => args.run(context),
+            Verb::Kernel(args) => args.run(context),
+            Verb::Image(args) => args.run(context),
+            Verb::Rootfs(args) => args.run(context),
+            Verb::List(args) => args.run(context),
+            Verb::Status(args) => args.run(context),
+            Verb::Logs(args) => args.run(context),
+            Verb::Result(args) => args.run(context),
+            Verb::Delete(args) => args.run(context),
+            Verb::Gc(args) => args.run(context),
+            Verb::Profiles(args) => args.run(context),
+            Verb::Version(args) => args.run(context),
+            Verb::Completions(args) => args.run(context),
+            Verb::Man(args) => args.run(context),
+            Verb::Refused(verb) => Err(verb.explain()),
+        }
+    }
+
+    /// Whether the exit status is the guest's, so that failures of our own must stay out of its way.
+    pub(crate) fn propagates_exit_code(&self, context: &Context) -> bool {
+        match self {
+            Verb::Run(args) => args.propagates_exit_code(context),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn visit(command: &clap::Command, path: &str, visit_one: &mut dyn FnMut(&clap::Command, &str)) {
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let path = format!("{path} {}", sub.get_name());
+            visit_one(sub, &path);
+            visit(sub, &path, visit_one);
+        }
+    }
+
+    #[test]
+    fn every_verb_shows_examples_that_parse() {
+        visit(&Cli::command(), "microagent", &mut |verb, path| {
+            let help = verb.get_after_help().unwrap_or_else(|| panic!("`{path}` has no examples")).to_string();
+            let examples = help.lines().filter_map(|line| line.strip_prefix("  microagent"));
+            for example in examples.map(|rest| rest.split_once(['>', '|']).map_or(rest, |(command, _)| command)) {
+                let words = shell_words::split(&format!("microagent{example}")).unwrap();
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("`{path}`: `{example}`: {error}"));
+            }
+            assert!(help.starts_with("Examples:\n  microagent "), "{path}: {help}");
+        });
+    }
+}

@@ -1,0 +1,50 @@
+//! What every verb is given: the settings, and the way to the library.
+
+use crate::error::Error;
+use crate::output::{self, Format, Text};
+use crate::progress::Reporter;
+use crate::settings::{ProgressMode, Settings};
+use microagent::{Client, Name};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// The surroundings of a verb.
+pub(crate) struct Context {
+    settings: Settings,
+}
+
+impl Context {
+    pub(crate) fn new(settings: Settings) -> Context {
+        Context { settings }
+    }
+
+    /// How output is written.
+    pub(crate) fn format(&self) -> Format {
+        self.settings.format
+    }
+
+    /// Whether environment or configuration ask `run` for the guest's exit code.
+    pub(crate) fn propagate_exit_code(&self) -> bool {
+        self.settings.propagate_exit_code
+    }
+
+    /// Opens the state directory, with progress shown as the settings say.
+    pub(crate) fn client(&self) -> Result<Client, Error> {
+        let client = Client::open(self.settings.state_dir.as_deref())?;
+        let mode = if self.format() == Format::Text { self.settings.progress } else { ProgressMode::Off };
+        Ok(match Reporter::new(mode) {
+            Some(reporter) => client.with_progress(Arc::new(reporter)),
+            None => client,
+        })
+    }
+
+    /// Writes the result of a verb to standard output.
+    pub(crate) fn show<T: Serialize + Text>(&self, result: &T) -> Result<(), Error> {
+        output::show(result, self.format())
+    }
+}
+
+/// A workspace name from the command line.
+pub(crate) fn workspace_name(text: &str) -> Result<Name, Error> {
+    Ok(Name::new(text).map_err(microagent::Error::from)?)
+}

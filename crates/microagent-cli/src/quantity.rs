@@ -1,0 +1,97 @@
+//! Sizes and times as people write them, in both directions.
+
+use std::time::Duration;
+
+const MIB_PER_GIB: u64 = 1024;
+const MIB_PER_TIB: u64 = 1024 * MIB_PER_GIB;
+
+/// Parses a size in MiB: a plain number, or one with a unit of `m`, `g` or `t` (`512m`, `1g`, `2GiB`).
+pub(crate) fn parse_mib(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text);
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "m" | "mb" | "mib" => 1,
+        "g" | "gb" | "gib" => MIB_PER_GIB,
+        "t" | "tb" | "tib" => MIB_PER_TIB,
+        _ => return Err("a size is a number of MiB, or one with a unit as in `512m` or `2g`".to_owned()),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(|| "a size is a whole number, as in `512`, `512m` or `2g`".to_owned())
+}
+
+/// [`parse_mib`] for sizes of memory.
+pub(crate) fn parse_memory_mib(text: &str) -> Result<u32, String> {
+    u32::try_from(parse_mib(text)?).map_err(|_| "no machine has that much memory".to_owned())
+}
+
+/// Parses a time in seconds: a plain number, or one with a unit of `s`, `m` or `h` (`90`, `5s`, `2m`).
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("a time is a number of seconds, or one with a unit as in `5s`, `2m` or `1h`".to_owned()),
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
+        None => Err("a time is a whole number, as in `90`, `5s` or `2m`".to_owned()),
+        Some(0) => Err("it leaves no time at all".to_owned()),
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+/// A number of bytes for people: three digits or fewer, in powers of 1000 as registries count.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 99.95);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_mib_unless_they_say_otherwise() {
+        for (text, mib) in [("512", 512), ("512m", 512), ("1g", 1024), ("2GiB", 2048), ("1T", 1 << 20)] {
+            assert_eq!(parse_mib(text), Ok(mib), "{text}");
+        }
+        for text in ["", "g", "-1", "1.5g", "12k", "99999999999999999999", "18446744073709551615t"] {
+            assert!(parse_mib(text).is_err(), "{text}");
+        }
+        assert!(parse_memory_mib("5000t").is_err());
+    }
+
+    #[test]
+    fn times_are_seconds_unless_they_say_otherwise() {
+        for (text, seconds) in [("90", 90), ("5s", 5), ("2m", 120), ("1h", 3600)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "0", "0s", "5min", "1.5", "-1", "5 s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn byte_counts_have_at_most_three_digits() {
+        let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (3_400_000, "3.4 MB"), (99_960_000, "100 MB"), (999_999_999, "1.0 GB")];
+        for (count, text) in cases {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

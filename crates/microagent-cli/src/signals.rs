@@ -1,0 +1,43 @@
+//! Ctrl-C and its relatives.
+
+use crate::error::Error;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Signals after which there is no more waiting for an orderly end: the first asks, the second insists.
+const PATIENCE: u32 = 2;
+
+/// Hears the signals that ask this process to end, from [`Signals::watch`] on.
+pub(crate) struct Signals {
+    first: Arc<AtomicI32>,
+}
+
+impl Signals {
+    /// Calls `stop` at each signal, on a thread of its own. The third one ends the process as if nobody had been listening.
+    pub(crate) fn watch(stop: impl Fn() + Send + 'static) -> Result<Signals, Error> {
+        let mut incoming = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .map_err(Error::system("listen for signals"))?;
+        let first = Arc::new(AtomicI32::new(0));
+        let heard = Arc::clone(&first);
+        std::thread::spawn(move || {
+            for (count, signal) in (0..).zip(incoming.forever()) {
+                if count >= PATIENCE {
+                    // Fails only for signals that cannot be handled, which these can.
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+                let _ = heard.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
+                stop();
+            }
+        });
+        Ok(Signals { first })
+    }
+
+    /// What `outcome` means in the light of the signals so far: a verb that failed after one was interrupted, whatever it says.
+    pub(crate) fn judge<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        match (outcome, self.first.load(Ordering::Relaxed)) {
+            (Err(_), signal @ 1..) => Err(Error::Interrupted { signal }),
+            (outcome, _) => outcome,
+        }
+    }
+}

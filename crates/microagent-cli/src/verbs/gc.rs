@@ -1,0 +1,41 @@
+//! `microagent gc`
+
+use super::DONE;
+use crate::context::Context;
+use crate::error::Error;
+use crate::output::Text;
+use microagent::Collected;
+use std::io::{self, Write};
+
+const EXAMPLES: &str = "\
+Examples:
+  microagent gc
+  microagent --json gc";
+
+/// Clear what interrupted processes left behind
+///
+/// Removes disposable workspaces whose process died and unfinished downloads, and records the end of workspaces that were to be kept.
+/// What is running is left alone.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {}
+
+impl Args {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+        context.show(&context.client()?.collect_garbage()?)?;
+        Ok(DONE)
+    }
+}
+
+impl Text for Collected {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Collected { removed, failed, skipped } = self;
+        if removed.is_empty() && failed.is_empty() && skipped.is_empty() {
+            return writeln!(out, "Nothing to clear.");
+        }
+        for (what, names) in [("Removed", removed), ("Marked as failed", failed), ("Left alone", skipped)] {
+            names.iter().try_for_each(|name| writeln!(out, "{what}: {name}"))?;
+        }
+        Ok(())
+    }
+}

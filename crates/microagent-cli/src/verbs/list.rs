@@ -1,0 +1,51 @@
+//! `microagent list`
+
+use super::DONE;
+use crate::context::Context;
+use crate::error::Error;
+use crate::output::Text;
+use crate::table;
+use microagent::WorkspaceRow;
+use serde::Serialize;
+use std::io::{self, Write};
+
+const EXAMPLES: &str = "\
+Examples:
+  microagent list
+  microagent --json list";
+
+/// List workspaces: what `run --keep` or a failed run left, and what is running
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {}
+
+impl Args {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+        context.show(&Workspaces(context.client()?.list()?))?;
+        Ok(DONE)
+    }
+}
+
+#[derive(Serialize)]
+struct Workspaces(Vec<WorkspaceRow>);
+
+impl Text for Workspaces {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.0.is_empty() {
+            return writeln!(out, "No workspaces.");
+        }
+        let cells = |row: &WorkspaceRow| {
+            vec![
+                row.name.to_string(),
+                row.state.to_string(),
+                row.backend.clone(),
+                row.profile.clone(),
+                row.network.clone(),
+                row.restart.clone(),
+                row.image.clone(),
+            ]
+        };
+        let header = ["NAME", "STATE", "BACKEND", "PROFILE", "NETWORK", "RESTART", "IMAGE"];
+        table::write(out, &header, self.0.iter().map(cells).collect())
+    }
+}

@@ -1,0 +1,23 @@
+//! The verbs, one file each, all of one shape: `Args` with help and examples, a `run` that makes one library call, and the rendering of
+//! its result.
+
+pub(crate) mod completions;
+pub(crate) mod delete;
+pub(crate) mod doctor;
+pub(crate) mod gc;
+pub(crate) mod image;
+pub(crate) mod kernel;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod man;
+pub(crate) mod profiles;
+pub(crate) mod result;
+pub(crate) mod rootfs;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod version;
+
+/// Exit status of a verb that did what it was asked.
+const DONE: u8 = 0;
+/// Exit status of a check that was made and found something wrong.
+const FOUND_WRONG: u8 = 1;

@@ -1,0 +1,82 @@
+//! `microagent run`
+//!
+//! | file | idea |
+//! |---|---|
+//! | `arguments` | the flags, and the one rule they follow: exactly one source of the command |
+//! | `environment`, `setup` | `-e` and `--env-file`, `--setup` and `--setup-file`, in the order they were given |
+//! | `streams` | the guest's output on our own, byte for byte |
+//! | `report` | what is said afterwards |
+
+mod arguments;
+mod environment;
+mod report;
+mod setup;
+mod streams;
+
+pub(crate) use arguments::Args;
+
+use super::DONE;
+use crate::context::Context;
+use crate::error::Error;
+use crate::output::{self, Format};
+use crate::signals::Signals;
+use microagent::{Plan, RunIo, RunReport};
+use report::{Planned, summarise};
+use streams::Outputs;
+
+/// Why a flag of the contract changes nothing here.
+const RESULT_PORT_NOTE: &str = "`--result-port` changes nothing: results travel over the agent channel, which needs no port";
+
+impl Args {
+    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+        self.refused.check()?;
+        let options = self.options()?;
+        if self.result_port.is_some() {
+            output::note(RESULT_PORT_NOTE);
+        }
+        if self.supervisor.is_some() {
+            output::note(output::SUPERVISOR_NOTE);
+        }
+        if self.dry_run {
+            context.show(&Planned { plan: Plan::new(&options)? })?;
+            return Ok(DONE);
+        }
+        let interrupt = options.interrupt.clone();
+        let signals = Signals::watch(move || interrupt.stop())?;
+        let outputs = Outputs::new();
+        let mut io = RunIo::default();
+        if self.stdin {
+            io.stdin = Some(streams::stdin()?);
+        }
+        if context.format() == Format::Text {
+            io.stdout = Some(outputs.stdout()?);
+            io.stderr = Some(outputs.stderr()?);
+        }
+        let client = context.client()?;
+        let outcome = client.run(&options, io).map_err(Error::from);
+        // Ends the progress line, whatever the run got to.
+        drop(client);
+        outputs.end_line();
+        let report = signals.judge(outcome)?;
+        self.show(&report, context)?;
+        Ok(if self.propagates_exit_code(context) { exit_status(&report) } else { DONE })
+    }
+
+    /// Whether the exit status is to be the guest's.
+    pub(crate) fn propagates_exit_code(&self, context: &Context) -> bool {
+        self.propagate_exit_code || context.propagate_exit_code()
+    }
+
+    fn show(&self, report: &RunReport, context: &Context) -> Result<(), Error> {
+        match context.format() {
+            Format::Text if self.quiet => Ok(()),
+            Format::Text => Ok(summarise(report)?),
+            json => output::show_json(report, json),
+        }
+    }
+}
+
+/// The guest's exit code as far as a process can pass it on.
+fn exit_status(report: &RunReport) -> u8 {
+    u8::try_from(report.result.exit_code & 0xff).unwrap_or(u8::MAX)
+}

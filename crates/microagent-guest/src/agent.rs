@@ -1,0 +1,321 @@
+//! The agent at work: one loop that waits for the host, for commands and for their output.
+//!
+//! Nothing in the loop blocks. Each turn waits until some descriptor is ready, serves what is, queues the frames that
+//! result and gives the port as many of them as it takes. What bounds memory: a stream holds at most its window, output is
+//! read only while the outbox is short, requests only while it is not long.
+
+use crate::outbox::{OUTPUT_LIMIT, Outbox, REQUEST_LIMIT};
+use crate::port::Port;
+use crate::process::{Process, push_reply};
+use crate::refusal::refusal;
+use crate::streams::{Input, Output};
+use crate::sys;
+use crate::workspace::Workspace;
+use microagent_protocol::frame::MAX_DATA;
+use microagent_protocol::{CreditExceeded, Decoder, Frame, FrameError, Kind, Refusal, RefusalCode, Reply};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, wait};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Reads of the port in one turn, so that a busy host does not keep the agent from its commands. The kernel hands out one
+/// page a read: 64 of them are a full window of standard input.
+const READS_PER_TURN: usize = 64;
+
+/// Why the conversation is over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Closed {
+    /// The host closed its end.
+    #[error("the host has left")]
+    HostLeft,
+    /// What came from the host is not a frame.
+    #[error("the host broke the protocol: {0}")]
+    Frame(#[from] FrameError),
+    /// The host sent more of a stream than it may.
+    #[error("the host broke the protocol: {0}")]
+    Credit(#[from] CreditExceeded),
+    /// A frame that only a guest sends, or that is malformed.
+    #[error("the host broke the protocol: {0:?} frame out of place")]
+    OutOfPlace(Kind),
+    /// The kernel refused something the agent cannot do without.
+    #[error("cannot {0}: {1}")]
+    System(&'static str, Errno),
+}
+
+/// What the machine is.
+pub(super) enum Life {
+    /// Booted, and nobody's yet.
+    Waiting,
+    /// The workspace's.
+    Ready(Workspace),
+    /// Being shut down by that call.
+    Stopping(u32, Workspace),
+    /// Shut down, or not assembled: only the end is left.
+    Spent,
+}
+
+/// The agent's state.
+pub(crate) struct Agent {
+    port: Port,
+    children: OwnedFd,
+    decoder: Decoder,
+    scratch: Vec<u8>,
+    turns: usize,
+    pub(super) outbox: Outbox,
+    pub(super) life: Life,
+    /// Running commands, by the call that started each.
+    pub(super) processes: BTreeMap<u32, Process>,
+    /// The command each open stream belongs to.
+    pub(super) streams: BTreeMap<u32, u32>,
+    /// Processes that flush the disks, each with the call that waits for it.
+    pub(super) flushes: Vec<(Pid, u32)>,
+}
+
+/// What a descriptor of the loop stands for.
+#[derive(Clone, Copy)]
+enum Source {
+    Port,
+    Children,
+    Report(u32),
+    Stdin(u32),
+    Output(u32, usize),
+}
+
+impl Agent {
+    /// An agent that has sent its greeting on `port`.
+    pub(crate) fn new(port: Port) -> Result<Agent, Closed> {
+        let children = sys::child_events().map_err(|error| Closed::System("watch for the end of processes", error))?;
+        Ok(Agent {
+            port,
+            children,
+            decoder: Decoder::default(),
+            scratch: vec![0; MAX_DATA],
+            turns: 0,
+            outbox: Outbox::default(),
+            life: Life::Waiting,
+            processes: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            flushes: Vec::new(),
+        })
+    }
+
+    /// Serves the host until the conversation is over.
+    pub(crate) fn serve(&mut self) -> Closed {
+        loop {
+            if let Err(closed) = self.turn() {
+                return closed;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), Closed> {
+        let mut ready = self.wait()?;
+        // A different stream goes first each time, or the first ones would use up the outbox's room every time.
+        self.turns = self.turns.wrapping_add(1);
+        let first = self.turns % ready.len().max(1);
+        ready.rotate_left(first);
+        for (source, events) in ready {
+            match source {
+                Source::Port => self.read_port(events)?,
+                Source::Children => self.reap()?,
+                Source::Report(call) => self.with(call, |process, _, _| process.read_report()),
+                Source::Stdin(call) => self.with(call, |process, outbox, _| {
+                    if let Some(stdin) = &mut process.stdin {
+                        if events.contains(PollFlags::ERR) { stdin.abandon(outbox) } else { stdin.pump(outbox) }
+                    }
+                }),
+                Source::Output(call, which) => {
+                    self.with(call, |process, outbox, scratch| process.outputs[which].pump(outbox, scratch));
+                }
+            }
+        }
+        self.finish_commands();
+        self.flush()
+    }
+
+    fn with(&mut self, call: u32, act: impl FnOnce(&mut Process, &mut Outbox, &mut [u8])) {
+        if let Some(process) = self.processes.get_mut(&call) {
+            act(process, &mut self.outbox, &mut self.scratch);
+        }
+    }
+
+    /// Waits until there is something to do, and says what.
+    fn wait(&self) -> Result<Vec<(Source, PollFlags)>, Closed> {
+        let (mut sources, mut fds) = (Vec::new(), Vec::new());
+        let mut watch = |source, fd, events| {
+            sources.push(source);
+            fds.push(PollFd::from_borrowed_fd(fd, events));
+        };
+        let unsent = self.outbox.unsent().len();
+        let mut port = PollFlags::empty();
+        port.set(PollFlags::IN, unsent < REQUEST_LIMIT);
+        port.set(PollFlags::OUT, unsent > 0);
+        watch(Source::Port, self.port.as_fd(), port);
+        watch(Source::Children, self.children.as_fd(), PollFlags::IN);
+        for (&call, process) in &self.processes {
+            if let Some(report) = process.report() {
+                watch(Source::Report(call), report, PollFlags::IN);
+            }
+            if let Some((pipe, pending)) = process.stdin.as_ref().and_then(Input::writable_when) {
+                watch(Source::Stdin(call), pipe, if pending { PollFlags::OUT } else { PollFlags::empty() });
+            }
+            if unsent < OUTPUT_LIMIT {
+                for (which, output) in process.outputs.iter().enumerate() {
+                    if let Some(pipe) = output.readable_when() {
+                        watch(Source::Output(call, which), pipe, PollFlags::IN);
+                    }
+                }
+            }
+        }
+        let timeout = self.processes.values().filter_map(Process::deadline).min().map(until);
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Closed::System("wait for events", error)),
+        }
+        let ready = sources.into_iter().zip(&fds).map(|(source, fd)| (source, fd.revents()));
+        Ok(ready.filter(|(_, events)| !events.is_empty()).collect())
+    }
+
+    fn read_port(&mut self, events: PollFlags) -> Result<(), Closed> {
+        if events.intersects(PollFlags::HUP | PollFlags::ERR) {
+            return Err(Closed::HostLeft);
+        }
+        for _ in 0..READS_PER_TURN {
+            if self.outbox.unsent().len() >= REQUEST_LIMIT {
+                break;
+            }
+            match rustix::io::read(&self.port, &mut self.scratch[..]) {
+                Ok(0) => return Err(Closed::HostLeft),
+                Ok(count) => self.decoder.extend(&self.scratch[..count]),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(Closed::System("read from the host", error)),
+            }
+            while let Some(frame) = self.decoder.next_frame()? {
+                self.take(&frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Acts on one frame. Frames for streams that are over are dropped: the host may not know yet.
+    fn take(&mut self, frame: &Frame) -> Result<(), Closed> {
+        if frame.kind == Kind::Call {
+            return self.answer(frame.id, &frame.payload);
+        }
+        let process = self.streams.get(&frame.id).and_then(|call| self.processes.get_mut(call));
+        match frame.kind {
+            Kind::Data | Kind::End => {
+                let stdin = process.and_then(|process| process.stdin.as_mut()).filter(|stdin| stdin.id() == frame.id);
+                match stdin {
+                    Some(stdin) if frame.kind == Kind::Data => stdin.receive(&frame.payload, &mut self.outbox)?,
+                    Some(stdin) => stdin.end(&mut self.outbox),
+                    None => {}
+                }
+            }
+            Kind::Credit => {
+                let bytes = frame.credit_granted().ok_or(Closed::OutOfPlace(frame.kind))?;
+                if let Some(output) = output(process, frame.id) {
+                    output.grant(bytes);
+                }
+            }
+            Kind::Reset => {
+                if let Some(output) = output(process, frame.id) {
+                    output.reset();
+                }
+            }
+            Kind::Hello | Kind::Call | Kind::Reply => return Err(Closed::OutOfPlace(frame.kind)),
+        }
+        Ok(())
+    }
+
+    /// Reaps every process that has ended: commands, and orphans that have become children of PID 1.
+    fn reap(&mut self) -> Result<(), Closed> {
+        // What it says is less than what there is to reap: signals that are pending already are not queued again.
+        match rustix::io::read(&self.children, &mut self.scratch[..]) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(Closed::System("watch for the end of processes", error)),
+        }
+        self.reap_ended()
+    }
+
+    /// Reaps what has ended by now.
+    pub(super) fn reap_ended(&mut self) -> Result<(), Closed> {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    if let Some(process) = self.processes.values_mut().find(|process| process.is(pid)) {
+                        process.ended(status);
+                    } else if let Some(index) = self.flushes.iter().position(|(flush, _)| *flush == pid) {
+                        let (_, call) = self.flushes.swap_remove(index);
+                        let flushed = status.exit_status() == Some(0);
+                        self.reply(call, if flushed { Ok(Reply::Done) } else { Err(flush_killed()) });
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(Errno::CHILD) => {
+                    self.all_ended();
+                    return Ok(());
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Closed::System("reap processes", error)),
+            }
+        }
+    }
+
+    fn finish_commands(&mut self) {
+        let (outbox, streams) = (&mut self.outbox, &mut self.streams);
+        self.processes.retain(|&call, process| {
+            let over = process.finish(call, outbox);
+            if over {
+                streams.retain(|_, of| *of != call);
+            }
+            !over
+        });
+    }
+
+    /// No process is left. If that was asked for, the machine can be put to rest.
+    fn all_ended(&mut self) {
+        match std::mem::replace(&mut self.life, Life::Spent) {
+            Life::Stopping(call, workspace) => {
+                self.processes.values_mut().for_each(|process| process.abandon_output(&mut self.outbox));
+                self.finish_commands();
+                self.reply(call, workspace.dismantle().map(|()| Reply::Done));
+            }
+            life => self.life = life,
+        }
+    }
+
+    /// Queues the reply to a call.
+    pub(super) fn reply(&mut self, call: u32, result: Result<Reply, Refusal>) {
+        push_reply(&mut self.outbox, call, &result.unwrap_or_else(Reply::Refused));
+    }
+
+    fn flush(&mut self) -> Result<(), Closed> {
+        while !self.outbox.unsent().is_empty() {
+            match rustix::io::write(&self.port, self.outbox.unsent()) {
+                Ok(count) => self.outbox.advance(count),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE | Errno::NODEV | Errno::IO) => return Err(Closed::HostLeft),
+                Err(error) => return Err(Closed::System("write to the host", error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn output(process: Option<&mut Process>, id: u32) -> Option<&mut Output> {
+    process?.outputs.iter_mut().find(|output| output.id() == id)
+}
+
+fn flush_killed() -> Refusal {
+    refusal(RefusalCode::System, "the machine shut down before the disks were flushed")
+}
+
+fn until(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now());
+    Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
+}

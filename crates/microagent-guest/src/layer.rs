@@ -1,0 +1,93 @@
+//! The machine's own layer of the root file system.
+//!
+//! It lies between the image's base and the workspace's disk, in memory, and holds what belongs to this machine and not to
+//! the image: mount points the image may lack, and the files that carry the machine's identity. As a layer it needs nothing
+//! of the image (no file to mount over, no link to follow) and leaves no trace on the workspace's disk, so the workspace
+//! differs from its image only by what was done in it. A command that edits one of the files gets its own copy, like
+//! anywhere else.
+
+use microagent_protocol::Boot;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+
+/// Directories every machine has.
+const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
+
+/// Writes the layer for an image whose base is at `base` to `layer`.
+pub(crate) fn write(layer: &Path, base: &Path, boot: &Boot) -> io::Result<()> {
+    for directory in MOUNT_POINTS {
+        fs::create_dir_all(layer.join(directory))?;
+    }
+    let base_etc = base.join("etc");
+    // An image whose `/etc` is not a directory keeps it: the layer would hide it.
+    if fs::symlink_metadata(&base_etc).is_ok_and(|etc| !etc.is_dir()) {
+        return Ok(());
+    }
+    let etc = layer.join("etc");
+    fs::create_dir_all(&etc)?;
+    if base_etc.is_dir() {
+        copy_owner_and_mode(&base_etc, &etc)?;
+    }
+    let name = &boot.hostname;
+    fs::write(etc.join("hostname"), format!("{name}\n"))?;
+    fs::write(etc.join("hosts"), format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"))?;
+    // Also for images without one: a file that exists is never filled in by a tool with an id that copies would share.
+    let machine_id = etc.join("machine-id");
+    fs::write(&machine_id, format!("{}\n", boot.machine_id))?;
+    fs::set_permissions(machine_id, Permissions::from_mode(0o444))
+}
+
+/// Makes a merged directory look like the one below it: the topmost layer's attributes are the ones that show.
+pub(crate) fn copy_owner_and_mode(from: &Path, to: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(from)?;
+    chown(to, Some(metadata.uid()), Some(metadata.gid()))?;
+    fs::set_permissions(to, metadata.permissions())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot() -> Boot {
+        let disk =
+            |serial: &str| microagent_protocol::Disk { serial: serial.to_owned(), filesystem: "ext4".to_owned() };
+        Boot {
+            base: disk("base"),
+            workspace: disk("workspace"),
+            hostname: "box".to_owned(),
+            machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
+            clock_ns: 0,
+            entropy: vec![0; 32],
+        }
+    }
+
+    #[test]
+    fn the_machines_name_and_id_are_in_its_layer() {
+        let (layer, base) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write(layer.path(), base.path(), &boot()).unwrap();
+        let read = |file: &str| fs::read_to_string(layer.path().join(file)).unwrap();
+        assert_eq!(read("etc/hostname"), "box\n");
+        assert!(read("etc/hosts").starts_with("127.0.0.1 localhost box\n"));
+        assert_eq!(read("etc/machine-id"), "0123456789abcdef0123456789abcdef\n");
+        assert!(layer.path().join("proc").is_dir());
+    }
+
+    #[test]
+    fn etc_looks_like_the_images() {
+        let (layer, base) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(base.path().join("etc")).unwrap();
+        fs::set_permissions(base.path().join("etc"), Permissions::from_mode(0o751)).unwrap();
+        write(layer.path(), base.path(), &boot()).unwrap();
+        assert_eq!(fs::metadata(layer.path().join("etc")).unwrap().mode() & 0o7777, 0o751);
+    }
+
+    #[test]
+    fn an_etc_that_is_a_link_is_left_to_the_image() {
+        let (layer, base) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink("usr/etc", base.path().join("etc")).unwrap();
+        write(layer.path(), base.path(), &boot()).unwrap();
+        assert!(!layer.path().join("etc").exists());
+    }
+}

@@ -1,0 +1,173 @@
+//! What the host asks, and the answers.
+
+use crate::agent::{Agent, Closed, Life};
+use crate::identity::uptime_ms;
+use crate::outbox::Outbox;
+use crate::process::Process;
+use crate::refusal::{quoted, refusal};
+use crate::sys::{self, Fork};
+use crate::workspace::Workspace;
+use microagent_protocol::{Boot, Exec, Kind, Refusal, RefusalCode, Reply, Request};
+use serde::{Deserialize, Serialize};
+
+/// Most commands that run at once. Each takes four descriptors and two windows of the agent.
+const MAX_COMMANDS: usize = 1024;
+
+impl Agent {
+    /// Does what call `call` asks, and queues the reply, now or when it is known.
+    pub(super) fn answer(&mut self, call: u32, payload: &[u8]) -> Result<(), Closed> {
+        let result = match parse(payload) {
+            Ok(Request::Boot(boot)) => self.boot(&boot).map(Some),
+            Ok(Request::Exec(exec)) => self.exec(call, &exec).map(|()| None),
+            Ok(Request::Signal { process, signal }) => self.signal(process, signal).map(|()| Some(Reply::Done)),
+            Ok(Request::Sync) => self.sync(call).map(|()| None),
+            Ok(Request::Shutdown) => match self.shutdown(call) {
+                Ok(()) => return self.reap_ended(),
+                Err(refused) => Err(refused),
+            },
+            Err(refused) => Err(refused),
+        };
+        match result {
+            Ok(Some(reply)) => self.reply(call, Ok(reply)),
+            Ok(None) => {}
+            Err(refused) => self.reply(call, Err(refused)),
+        }
+        Ok(())
+    }
+
+    fn boot(&mut self, boot: &Boot) -> Result<Reply, Refusal> {
+        let Life::Waiting = self.life else {
+            return Err(refusal(RefusalCode::WrongState, "the machine has been booted already"));
+        };
+        let start = uptime_ms();
+        // What a failed attempt leaves half done cannot be told from what a second one finds.
+        self.life = Life::Spent;
+        self.life = Life::Ready(Workspace::assemble(boot)?);
+        Ok(Reply::Booted { took_ms: uptime_ms() - start })
+    }
+
+    fn exec(&mut self, call: u32, exec: &Exec) -> Result<(), Refusal> {
+        let streams: Vec<u32> = [exec.stdout, exec.stderr].into_iter().chain(exec.stdin).collect();
+        if self.processes.contains_key(&call) {
+            return Err(refusal(RefusalCode::BadRequest, format!("call {call} is still running a command")));
+        }
+        let doubled = (1..streams.len()).any(|at| streams[..at].contains(&streams[at]));
+        if doubled || streams.iter().any(|id| self.streams.contains_key(id)) {
+            return Err(refusal(RefusalCode::BadRequest, format!("streams {streams:?} are not all new and different")));
+        }
+        match self.start(exec) {
+            Ok(process) => {
+                self.processes.insert(call, process);
+                self.streams.extend(streams.into_iter().map(|id| (id, call)));
+                Ok(())
+            }
+            Err(refused) => {
+                end_streams(exec, &mut self.outbox);
+                Err(refused)
+            }
+        }
+    }
+
+    fn start(&self, exec: &Exec) -> Result<Process, Refusal> {
+        let Life::Ready(workspace) = &self.life else { return Err(not_ready()) };
+        if exec.argv.is_empty() {
+            return Err(refusal(RefusalCode::BadRequest, "the command is empty"));
+        }
+        if !exec.cwd.starts_with('/') {
+            let what = format!("working directory {} is not an absolute path", quoted(&exec.cwd));
+            return Err(refusal(RefusalCode::BadRequest, what));
+        }
+        if self.processes.len() >= MAX_COMMANDS {
+            return Err(refusal(RefusalCode::System, format!("{MAX_COMMANDS} commands are running already")));
+        }
+        Process::spawn(exec, workspace.namespace())
+    }
+
+    fn signal(&mut self, process: u32, signal: i32) -> Result<(), Refusal> {
+        let running = self.processes.get_mut(&process);
+        running
+            .ok_or_else(|| refusal(RefusalCode::NoSuchProcess, format!("call {process} runs no command")))?
+            .signal(signal)
+    }
+
+    /// Flushes the disks from a process of its own: it takes as long as the disk takes, and the agent has other things to do.
+    fn sync(&mut self, call: u32) -> Result<(), Refusal> {
+        let Life::Ready(_) = self.life else { return Err(not_ready()) };
+        match sys::fork() {
+            Ok(Fork::Child) => {
+                rustix::fs::sync();
+                sys::exit_now(0)
+            }
+            Ok(Fork::Parent(pid)) => {
+                self.flushes.push((pid, call));
+                Ok(())
+            }
+            Err(error) => Err(refusal(RefusalCode::System, format!("cannot flush the disks: {error}"))),
+        }
+    }
+
+    /// Kills everything. The rest follows when the last process has been reaped.
+    fn shutdown(&mut self, call: u32) -> Result<(), Refusal> {
+        match std::mem::replace(&mut self.life, Life::Spent) {
+            Life::Ready(workspace) => {
+                self.life = Life::Stopping(call, workspace);
+                sys::kill_everything();
+                Ok(())
+            }
+            life => {
+                self.life = life;
+                Err(not_ready())
+            }
+        }
+    }
+}
+
+fn not_ready() -> Refusal {
+    refusal(RefusalCode::WrongState, "the machine is not booted, or is shutting down")
+}
+
+/// Ends the streams of a command that never ran, so that nobody waits for them.
+fn end_streams(exec: &Exec, outbox: &mut Outbox) {
+    outbox.push_empty(Kind::End, exec.stdout);
+    outbox.push_empty(Kind::End, exec.stderr);
+    if let Some(stdin) = exec.stdin {
+        outbox.push_empty(Kind::Reset, stdin);
+    }
+}
+
+fn parse(payload: &[u8]) -> Result<Request, Refusal> {
+    serde_json::from_slice(payload).map_err(|error| {
+        let what = quoted(&error.to_string());
+        if is_unknown_verb(payload) {
+            refusal(RefusalCode::UnknownVerb, format!("the agent does not know the verb of the request: {what}"))
+        } else {
+            refusal(RefusalCode::BadRequest, format!("cannot read the request: {what}"))
+        }
+    })
+}
+
+/// Tries the verb alone: what is then wrong with a known one is a missing field, if anything.
+fn is_unknown_verb(payload: &[u8]) -> bool {
+    #[derive(Serialize, Deserialize)]
+    struct Verb {
+        verb: String,
+    }
+    serde_json::from_slice::<Verb>(payload)
+        .and_then(|verb| serde_json::to_vec(&verb))
+        .and_then(|alone| serde_json::from_slice::<Request>(&alone))
+        .is_err_and(|error| error.to_string().starts_with("unknown variant"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_verb_is_told_from_a_malformed_request() {
+        let code = |text: &str| parse(text.as_bytes()).unwrap_err().code;
+        assert_eq!(code(r#"{"verb":"dance","with":"me"}"#), RefusalCode::UnknownVerb);
+        assert_eq!(code(r#"{"verb":"signal"}"#), RefusalCode::BadRequest);
+        assert_eq!(code(r#"{"verb":"signal","process":1,"signal":"unknown variant"}"#), RefusalCode::BadRequest);
+        assert_eq!(code("not json"), RefusalCode::BadRequest);
+    }
+}

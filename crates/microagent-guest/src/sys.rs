@@ -1,0 +1,170 @@
+//! System calls that no safe wrapper covers. All `unsafe` of the agent is in this file.
+//!
+//! Most of it is sound for one reason: the agent never starts a thread. Whatever is true of memory and locks in the parent
+//! of a fork is therefore true in the child.
+
+use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use rustix::io::{Errno, Result};
+use rustix::process::Pid;
+use std::ffi::{CStr, CString, c_int};
+use std::mem::MaybeUninit;
+use std::{io, ptr};
+
+/// Highest signal number of Linux.
+pub(crate) const LAST_SIGNAL: i32 = 64;
+
+/// Which side of a fork this is.
+pub(crate) enum Fork {
+    /// The parent, told the child's process id.
+    Parent(Pid),
+    /// The child.
+    Child,
+}
+
+/// Splits the process in two.
+pub(crate) fn fork() -> Result<Fork> {
+    // SAFETY: there is only one thread, so the child's copy of memory is consistent and no lock in it is held.
+    let pid = unsafe { libc::fork() };
+    match Pid::from_raw(pid) {
+        _ if pid < 0 => Err(last_error()),
+        Some(pid) => Ok(Fork::Parent(pid)),
+        None => Ok(Fork::Child),
+    }
+}
+
+/// Strings in the form `execve(2)` takes them: pointers, ended by a null pointer.
+pub(crate) struct StringArray {
+    pointers: Vec<*const libc::c_char>,
+    _strings: Vec<CString>,
+}
+
+impl StringArray {
+    /// Takes in the strings.
+    pub(crate) fn new(strings: Vec<CString>) -> StringArray {
+        let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        pointers.push(ptr::null());
+        StringArray { pointers, _strings: strings }
+    }
+}
+
+/// Replaces the process image. Returns only when that failed.
+pub(crate) fn execve(path: &CStr, argv: &StringArray, env: &StringArray) -> Errno {
+    // SAFETY: both arrays end with a null pointer and point at strings they own.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), env.pointers.as_ptr()) };
+    last_error()
+}
+
+/// Ends the process without running any exit handler: those are the parent's.
+pub(crate) fn exit_now(status: c_int) -> ! {
+    // SAFETY: takes no pointer.
+    unsafe { libc::_exit(status) }
+}
+
+/// A descriptor that becomes readable when a child has changed state. The signal that would say so is blocked.
+pub(crate) fn child_events() -> Result<OwnedFd> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` initialises the set before the others read it; the descriptor is new, so nobody else owns it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()))?;
+        let fd = check(libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Gives signals back the meaning a fresh program expects: default action, none blocked. `SIGPIPE` is the one the Rust
+/// runtime ignores, and `SIGCHLD` the one the agent blocks; handlers do not outlive the start of a program.
+pub(crate) fn reset_signals() {
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: no handler is installed, only the default action; the set is initialised before it is read.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Sends a signal to a process group. Takes any signal number: real-time signals have no name.
+pub(crate) fn signal_group(leader: Pid, signal: i32) -> Result<()> {
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::kill(-leader.as_raw_nonzero().get(), signal) }).map(drop)
+}
+
+/// Kills every process but the caller, which is PID 1.
+pub(crate) fn kill_everything() {
+    // SAFETY: takes no pointer. The only failure is that there is nothing to kill.
+    unsafe { libc::kill(-1, libc::SIGKILL) };
+}
+
+/// Closes every descriptor but the standard ones and `kept`.
+pub(crate) fn close_all_but_standard_and(kept: &OwnedFd) {
+    let kept = kept.as_raw_fd().cast_unsigned();
+    // SAFETY: called between fork and exec only, where nothing that owns one of these descriptors runs again. An empty range
+    // is refused, which is what is wanted.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);
+        libc::syscall(libc::SYS_close_range, kept + 1, u32::MAX, 0);
+    }
+}
+
+/// Gives the calling process a copy of its mount namespace.
+pub(crate) fn unshare_mounts() -> Result<()> {
+    // SAFETY: affects name spaces only; no descriptor table is unshared.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
+}
+
+/// Most bytes of entropy taken in one call: the kernel's pool holds 256 bits, more is only mixed in.
+const MAX_ENTROPY: usize = 512;
+
+#[repr(C)]
+struct RandPoolInfo {
+    entropy_count: c_int,
+    buf_size: c_int,
+    buf: [u8; MAX_ENTROPY],
+}
+
+/// `RNDADDENTROPY` and `RNDRESEEDCRNG` of random(4); the `libc` crate does not have them.
+const RND_ADD_ENTROPY: libc::Ioctl = 0x4008_5203;
+const RND_RESEED_CRNG: libc::Ioctl = 0x5207;
+
+/// Mixes `bytes` into the kernel's random number generator, credits them as true randomness, and has the generator draw a
+/// new key at once, so that nothing generated before says anything about what comes after.
+pub(crate) fn reseed(random: impl AsFd, bytes: &[u8]) -> Result<()> {
+    let bytes = &bytes[..bytes.len().min(MAX_ENTROPY)];
+    let size = (bytes.len() as u32).cast_signed();
+    let mut info = RandPoolInfo { entropy_count: size * 8, buf_size: size, buf: [0; MAX_ENTROPY] };
+    info.buf[..bytes.len()].copy_from_slice(bytes);
+    let random = random.as_fd().as_raw_fd();
+    // SAFETY: `info` is laid out as the call expects and `buf_size` is not beyond its buffer; the second call has no argument.
+    unsafe {
+        check(libc::ioctl(random, RND_ADD_ENTROPY, &raw const info))?;
+        check(libc::ioctl(random, RND_RESEED_CRNG, 0))?;
+    }
+    Ok(())
+}
+
+/// Brings a network interface up.
+pub(crate) fn interface_up(socket: impl AsFd, name: &CStr) -> Result<()> {
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: an all-zero `ifreq` is valid; the name is cut to its field and ended by the zeroes; both calls read and write
+    // the flags, which is the member of the union that `SIOCGIFFLAGS` initialises.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.to_bytes()) {
+            *to = from.cast_signed();
+        }
+        check(libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request))?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        check(libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request))?;
+    }
+    Ok(())
+}
+
+fn check(result: c_int) -> Result<c_int> {
+    if result < 0 { Err(last_error()) } else { Ok(result) }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

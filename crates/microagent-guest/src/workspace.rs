@@ -1,0 +1,167 @@
+//! The workspace: the root file system commands run in.
+//!
+//! From the top down it is stacked from the directory `upper` of the workspace's disk, the machine's own layer
+//! ([`crate::layer`]) and the image's base, in a mount namespace of its own. The agent stays in the namespace it booted in
+//! and holds the other one by a descriptor: a command enters it, the agent never does, so nothing that is mounted, unmounted
+//! or renamed in there is seen by the agent.
+
+use crate::refusal::{quoted, refusal};
+use crate::{disks, identity, layer, sys};
+use microagent_protocol::{Boot, Disk, Refusal, RefusalCode};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{mount, mount_change, mount_move, mount_remount, unmount};
+use rustix::process::{chdir, chroot};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::ffi::CStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+const BASE: &str = "/mnt/base";
+const DISK: &str = "/mnt/workspace";
+const ROOT: &str = "/mnt/root";
+const LAYER: &str = "/run/machine";
+
+/// Commit, clone and diff read `upper` as it lies on the disk, so every change must be there whole: no redirected
+/// directories, no data left below. `xino` gives all files of the root one device number, as tools that stay on one file
+/// system expect.
+const OVERLAY: &CStr = c"lowerdir=/run/machine:/mnt/base,upperdir=/mnt/workspace/upper,workdir=/mnt/workspace/work,\
+    redirect_dir=off,metacopy=off,index=off,xino=on";
+
+const NAMESPACE: &str = "/proc/self/ns/mnt";
+
+/// The assembled workspace.
+pub(crate) struct Workspace {
+    namespace: OwnedFd,
+}
+
+impl Workspace {
+    /// Makes this machine the one of the request.
+    pub(crate) fn assemble(boot: &Boot) -> Result<Workspace, Refusal> {
+        identity::check(boot)?;
+        identity::assume(boot)?;
+        disks::bind()?;
+        mount_disk(&boot.base, BASE, MountFlags::RDONLY)?;
+        mount_disk(&boot.workspace, DISK, MountFlags::NOATIME)?;
+        prepare_layers(boot).map_err(|error| {
+            refusal(RefusalCode::MountFailed, format!("cannot prepare the layers of the workspace: {error}"))
+        })?;
+        let namespace = build_namespace().map_err(|(what, error)| {
+            refusal(RefusalCode::MountFailed, format!("cannot mount {what} of the workspace: {error}"))
+        })?;
+        Ok(Workspace { namespace })
+    }
+
+    /// The namespace commands enter.
+    pub(crate) fn namespace(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+
+    /// Takes the workspace apart, when no process is left in it. On success its disk is consistent and at rest.
+    pub(crate) fn dismantle(self) -> Result<(), Refusal> {
+        // The namespace goes with the last reference to it, and all its mounts with it.
+        drop(self.namespace);
+        // Unmounting would succeed while something still holds the file system; making it read-only does not.
+        mount_remount(DISK, MountFlags::RDONLY | MountFlags::NOATIME, c"")
+            .and_then(|()| unmount(DISK, UnmountFlags::empty()))
+            .map_err(|error| refusal(RefusalCode::System, format!("cannot unmount the workspace's disk: {error}")))
+    }
+}
+
+fn mount_disk(disk: &Disk, target: &str, flags: MountFlags) -> Result<(), Refusal> {
+    let device = disks::find(&disk.serial)?;
+    let options = match (disk.filesystem.as_str(), flags.contains(MountFlags::RDONLY)) {
+        // A base shared by many machines has no journal to replay and could not be written.
+        ("ext4", true) => c"noload",
+        // Zeroing unused inode tables in the background would only make the sparse image on the host grow.
+        ("ext4", false) => c"noinit_itable",
+        _ => c"",
+    };
+    fs::create_dir_all(target)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        .and_then(|()| mount(&device, target, disk.filesystem.as_str(), flags, options))
+        .map_err(|error| {
+            let what = format!("cannot mount disk {} as {}: {error}", quoted(&disk.serial), quoted(&disk.filesystem));
+            refusal(RefusalCode::MountFailed, what)
+        })
+}
+
+fn prepare_layers(boot: &Boot) -> std::io::Result<()> {
+    let (base, disk) = (Path::new(BASE), Path::new(DISK));
+    layer::write(Path::new(LAYER), base, boot)?;
+    let upper = disk.join("upper");
+    if !upper.exists() {
+        fs::create_dir_all(disk.join("work"))?;
+        fs::create_dir(&upper)?;
+        layer::copy_owner_and_mode(base, &upper)?;
+    }
+    fs::create_dir_all(ROOT)
+}
+
+type MountError = (&'static str, Errno);
+
+/// Builds the workspace's mounts in a copy of our namespace, and comes back without it. No fork is needed: a descriptor
+/// keeps the copy alive.
+fn build_namespace() -> Result<OwnedFd, MountError> {
+    let ours = open_namespace().map_err(|error| ("the namespace", error))?;
+    sys::unshare_mounts().map_err(|error| ("the namespace", error))?;
+    let built = mount_root().and_then(|()| open_namespace().map_err(|error| ("the namespace", error)));
+    move_into_link_name_space(ours.as_fd(), Some(LinkNameSpaceType::Mount))
+        .map_err(|error| ("the namespace", error))?;
+    built
+}
+
+fn open_namespace() -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(NAMESPACE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn mount_root() -> Result<(), MountError> {
+    let root = |error| ("the root", error);
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(root)?;
+    mount("overlay", ROOT, "overlay", MountFlags::NOATIME, OVERLAY).map_err(root)?;
+    chdir(ROOT).map_err(root)?;
+    mount_kernel_file_systems()?;
+    // The initramfs is the root of every namespace and cannot be pivoted away; a root moved over it hides it for good.
+    mount_move(".", "/").and_then(|()| chroot(".")).and_then(|()| chdir("/")).map_err(root)
+}
+
+/// Mounts what programs expect to find, below the working directory.
+fn mount_kernel_file_systems() -> Result<(), MountError> {
+    let plain = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
+    let device = MountFlags::NOSUID | MountFlags::NOEXEC;
+    let shared = MountFlags::NOSUID | MountFlags::NODEV;
+    required("proc", "proc", plain, c"")?;
+    required("sys", "sysfs", plain, c"")?;
+    required("dev", "devtmpfs", MountFlags::NOSUID, c"mode=755")?;
+    prepare_devices().map_err(|error| ("`/dev`", Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    required("dev/pts", "devpts", device, c"gid=5,mode=620,ptmxmode=666")?;
+    required("dev/shm", "tmpfs", shared, c"mode=1777")?;
+    optional("dev/mqueue", "mqueue", plain)?;
+    optional("sys/fs/cgroup", "cgroup2", plain)
+}
+
+fn required(target: &'static str, kind: &'static str, flags: MountFlags, options: &CStr) -> Result<(), MountError> {
+    mount(kind, target, kind, flags, options).map_err(|error| (kind, error))
+}
+
+/// A kernel may be built without it.
+fn optional(target: &'static str, kind: &'static str, flags: MountFlags) -> Result<(), MountError> {
+    match mount(kind, target, kind, flags, c"") {
+        Ok(()) | Err(Errno::NODEV | Errno::NOENT) => Ok(()),
+        Err(error) => Err((kind, error)),
+    }
+}
+
+/// What a device daemon would add to the kernel's own device files. Shell scripts rely on the links.
+fn prepare_devices() -> std::io::Result<()> {
+    for directory in ["dev/pts", "dev/shm", "dev/mqueue"] {
+        fs::create_dir_all(directory)?;
+    }
+    for (link, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+        symlink(format!("/proc/self/fd{target}"), Path::new("dev").join(link))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! A request on its way, and its answer.
+
+use super::Shared;
+use crate::Error;
+use microagent_protocol::Reply;
+use std::sync::Arc;
+use std::time::Instant;
+
+#[derive(Debug)]
+pub(super) enum CallState {
+    Waiting,
+    Answered(Reply),
+}
+
+/// A request that was sent. Dropping it gives up the answer, not the request.
+pub struct Call {
+    shared: Arc<Shared>,
+    id: u32,
+}
+
+impl Call {
+    pub(super) fn new(shared: Arc<Shared>, id: u32) -> Call {
+        Call { shared, id }
+    }
+
+    /// The id by which other requests can refer to this one.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Waits for the answer, at most until `deadline`. A [`Reply::Refused`] is an error.
+    pub fn wait(&self, deadline: Option<Instant>) -> Result<Reply, Error> {
+        let reply = self.shared.wait_until(deadline, |state| match state.calls.get_mut(&self.id) {
+            Some(slot @ CallState::Answered(_)) => match std::mem::replace(slot, CallState::Waiting) {
+                CallState::Answered(reply) => Some(reply),
+                CallState::Waiting => None,
+            },
+            _ => None,
+        })?;
+        match reply {
+            Reply::Refused(refusal) => Err(Error::Refused(refusal)),
+            reply => Ok(reply),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.shared.lock().calls.remove(&self.id);
+    }
+}

@@ -1,0 +1,192 @@
+//! The host end of the conversation with a guest agent.
+//!
+//! [`Channel`] owns the byte stream to the guest. A thread of its own reads it, so that no caller has to be waiting for
+//! the guest's bytes to be taken in; callers block on what they are interested in:
+//!
+//! - [`Channel::hello`] until the guest is up,
+//! - [`Call::wait`] until a request is answered,
+//! - [`Output`] (a [`Read`](std::io::Read)) for bytes the guest sends, [`Input`] (a [`Write`](std::io::Write)) for bytes it takes.
+//!
+//! When the guest goes away every one of them returns at once. Nothing a guest sends can block the reading thread or make it hold
+//! more than one credit window per stream that the host opened; a guest that breaks the protocol is cut off.
+
+mod call;
+mod reader;
+mod stream;
+
+pub use call::Call;
+pub use stream::{Input, Output};
+
+use crate::Error;
+use call::CallState;
+use microagent_protocol::frame::header;
+use microagent_protocol::{Hello, Kind, PROTOCOL_VERSION, Request};
+use std::collections::HashMap;
+use std::io::{IoSlice, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use stream::{InputState, OutputState};
+
+/// How long a guest may leave our bytes untaken before it counts as gone. The agent takes them in whatever else it does, so only a guest
+/// whose processors do not run at all gets near this; it keeps a stuck guest from blocking a caller for ever.
+const STALL_LIMIT: Duration = Duration::from_mins(1);
+
+/// A conversation with one guest. Cloning gives another handle to the same conversation.
+#[derive(Clone)]
+pub struct Channel {
+    shared: Arc<Shared>,
+}
+
+/// Why a conversation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// The byte stream ended: the guest or its engine is gone.
+    Lost,
+    /// The guest sent what the protocol does not allow.
+    Violation(String),
+}
+
+impl Closed {
+    fn error(&self) -> Error {
+        match self {
+            Closed::Lost => Error::GuestLost,
+            Closed::Violation(what) => Error::ProtocolViolation { what: what.clone() },
+        }
+    }
+}
+
+struct Shared {
+    writer: Mutex<UnixStream>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    hello: Option<Hello>,
+    closed: Option<Closed>,
+    last_id: u32,
+    calls: HashMap<u32, CallState>,
+    inputs: HashMap<u32, InputState>,
+    outputs: HashMap<u32, OutputState>,
+}
+
+impl Channel {
+    /// Starts the conversation over `stream`.
+    pub fn open(stream: UnixStream) -> Result<Channel, Error> {
+        stream.set_write_timeout(Some(STALL_LIMIT)).map_err(|source| Error::Channel { source })?;
+        let reading = stream.try_clone().map_err(|source| Error::Channel { source })?;
+        let shared = Arc::new(Shared { writer: Mutex::new(stream), state: Mutex::default(), changed: Condvar::new() });
+        let reader = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("guest-channel".to_owned())
+            .spawn(move || reader::run(&reader, reading))
+            .map_err(|source| Error::Channel { source })?;
+        Ok(Channel { shared })
+    }
+
+    /// Waits until the guest is up, or `deadline`, and checks that it speaks our version of the protocol.
+    pub fn hello(&self, deadline: Instant) -> Result<Hello, Error> {
+        let hello = self.shared.wait_until(Some(deadline), |state| state.hello.clone())?;
+        if hello.protocol != PROTOCOL_VERSION {
+            return Err(Error::ProtocolVersion { ours: PROTOCOL_VERSION, guests: hello.protocol });
+        }
+        Ok(hello)
+    }
+
+    /// Sends a request. The answer is waited for on the [`Call`].
+    pub fn call(&self, request: &Request) -> Result<Call, Error> {
+        let payload = serde_json::to_vec(request).expect("requests have only string keys");
+        if payload.len() > Kind::Call.max_payload() {
+            return Err(Error::RequestTooLong { bytes: payload.len(), limit: Kind::Call.max_payload() });
+        }
+        let id = {
+            let mut state = self.shared.lock();
+            state.check_open()?;
+            let id = state.new_id();
+            state.calls.insert(id, CallState::Waiting);
+            id
+        };
+        self.shared.send(Kind::Call, id, &payload)?;
+        Ok(Call::new(Arc::clone(&self.shared), id))
+    }
+
+    /// A new stream from the guest to the host; its id goes into a request.
+    pub fn output(&self) -> Output {
+        let mut state = self.shared.lock();
+        let id = state.new_id();
+        state.outputs.insert(id, OutputState::default());
+        Output::new(Arc::clone(&self.shared), id)
+    }
+
+    /// A new stream from the host to the guest; its id goes into a request.
+    pub fn input(&self) -> Input {
+        let mut state = self.shared.lock();
+        let id = state.new_id();
+        state.inputs.insert(id, InputState::default());
+        Input::new(Arc::clone(&self.shared), id)
+    }
+}
+
+impl State {
+    fn new_id(&mut self) -> u32 {
+        // 2^32 ids outlast any machine: at one call a millisecond, 49 days.
+        self.last_id = self.last_id.checked_add(1).expect("ids of this conversation are used up");
+        self.last_id
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        self.closed.as_ref().map_or(Ok(()), |closed| Err(closed.error()))
+    }
+}
+
+impl Shared {
+    /// The lock is held for bookkeeping only and no code under it panics on what a guest sent, so a poisoned lock means a bug elsewhere
+    /// that has been reported already; the state is still whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blocks until `ready` gives something, the conversation ends or `deadline` passes. What has arrived is handed out even after the
+    /// end.
+    fn wait_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<T, Error> {
+        let mut state = self.lock();
+        loop {
+            if let Some(value) = ready(&mut state) {
+                return Ok(value);
+            }
+            state.check_open()?;
+            state = match deadline {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.checked_duration_since(Instant::now()).ok_or(Error::DeadlinePassed)?;
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    fn send(&self, kind: Kind, id: u32, payload: &[u8]) -> Result<(), Error> {
+        let head = header(kind, id, payload.len());
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = match writer.write_vectored(&[IoSlice::new(&head), IoSlice::new(payload)]) {
+            Ok(sent) if sent < head.len() => writer.write_all(&head[sent..]).and_then(|()| writer.write_all(payload)),
+            Ok(sent) => writer.write_all(&payload[sent - head.len()..]),
+            Err(error) => Err(error),
+        };
+        sent.map_err(|_| {
+            let mut state = self.lock();
+            state.closed.get_or_insert(Closed::Lost).error()
+        })
+    }
+
+    fn close(&self, why: Closed) {
+        self.lock().closed.get_or_insert(why);
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,157 @@
+//! Engines: the programs that run a virtual machine.
+//!
+//! An [`Engine`] turns a [`MachineSpec`] into a running [`Machine`]. Engines differ in what they can do, and say so as data
+//! ([`Capabilities`]); what they have in common, a process that dies with its owner and one byte stream to the guest agent, is
+//! [`Machine`].
+
+mod machine;
+pub mod qemu;
+
+pub use machine::{Killer, Machine};
+pub use qemu::Qemu;
+
+use crate::Error;
+use crate::probe::{Host, KvmVerdict, QemuVerdict};
+use microagent_protocol::FaultKind;
+use std::path::PathBuf;
+
+/// What the virtual processors run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The host's KVM.
+    Kvm,
+    /// Translation in software: slower, and needs nothing from the host.
+    Tcg,
+}
+
+impl Accelerator {
+    /// The backend name users see in JSON and pass to `--backend`.
+    pub fn backend(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "linux-kvm",
+            Accelerator::Tcg => "linux-tcg",
+        }
+    }
+}
+
+/// What an engine can do for a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Capabilities {
+    /// Stop and continue the virtual processors.
+    pub pause: bool,
+    /// Write a running machine's state to disk and restore it.
+    pub snapshot: bool,
+    /// Speak `AF_VSOCK` with the guest.
+    pub vsock: bool,
+    /// Give the guest a network interface.
+    pub network: bool,
+    /// Restore machines from a template instead of booting them.
+    pub warm: bool,
+}
+
+/// A program that runs virtual machines.
+pub trait Engine: Send + Sync {
+    /// The program's name, as in JSON output.
+    fn name(&self) -> &'static str;
+    /// What the processors run on.
+    fn accelerator(&self) -> Accelerator;
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+    /// Starts a machine. It dies with the calling thread's process.
+    fn launch(&self, spec: &MachineSpec) -> Result<Machine, Error>;
+}
+
+/// The engine for `backend` (`linux-kvm` or `linux-tcg`), or the best this host has: KVM where it works, emulation otherwise.
+pub fn choose(host: &Host, backend: Option<&str>) -> Result<Box<dyn Engine>, Error> {
+    let accelerator = match backend.map(str::parse).transpose()? {
+        Some(Accelerator::Tcg) => Accelerator::Tcg,
+        asked => match host.kvm() {
+            KvmVerdict::Works { .. } => Accelerator::Kvm,
+            _ if asked.is_none() => Accelerator::Tcg,
+            verdict => {
+                return Err(Error::BackendUnusable { backend: Accelerator::Kvm.backend(), why: verdict.to_string() });
+            }
+        },
+    };
+    Ok(Box::new(Qemu::new(qemu_program(host)?, accelerator, host.tsc_khz())))
+}
+
+fn qemu_program(host: &Host) -> Result<PathBuf, Error> {
+    let verdict = host.qemu();
+    let why = verdict.to_string();
+    let hint = match verdict {
+        QemuVerdict::Found { path, microvm: true, .. } => return Ok(path),
+        QemuVerdict::Missing { hint } => hint,
+        _ => "name another one with MICROAGENT_QEMU".to_owned(),
+    };
+    Err(Error::EngineUnusable { why, hint })
+}
+
+/// The virtual hardware and what is in it.
+#[derive(Clone, Debug)]
+pub struct MachineSpec {
+    /// ELF or bzImage.
+    pub kernel: PathBuf,
+    /// Uncompressed cpio with the agent as `/init`.
+    pub initramfs: PathBuf,
+    /// RAM in MiB.
+    pub memory_mib: u32,
+    /// Number of virtual processors.
+    pub cpus: u32,
+    /// Block devices.
+    pub disks: Vec<DiskSpec>,
+    /// File that receives the guest kernel's console; truncated.
+    pub serial_log: PathBuf,
+    /// File that receives what the engine itself prints; truncated.
+    pub engine_log: PathBuf,
+}
+
+/// A raw disk image attached as a virtio block device.
+#[derive(Clone, Debug)]
+pub struct DiskSpec {
+    /// The image.
+    pub path: PathBuf,
+    /// Serial number by which the guest finds the device; at most [`DiskSpec::MAX_SERIAL`] bytes.
+    pub serial: String,
+    /// How the image is used.
+    pub mode: DiskMode,
+}
+
+impl DiskSpec {
+    /// Longest serial number a virtio block device can have (virtio specification, 5.2.6).
+    pub const MAX_SERIAL: usize = 20;
+}
+
+/// How a disk image is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskMode {
+    /// Never written; may be shared by many machines.
+    ReadOnly,
+    /// What the guest flushes survives a crash of the host.
+    Durable,
+    /// Thrown away with the machine: flushes cost nothing.
+    Scratch,
+}
+
+impl std::str::FromStr for Accelerator {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Accelerator, Error> {
+        match name {
+            "linux-kvm" => Ok(Accelerator::Kvm),
+            "linux-tcg" => Ok(Accelerator::Tcg),
+            _ => Err(Error::UnknownBackend { name: name.to_owned() }),
+        }
+    }
+}
+
+/// Kind of fault an engine failure is, by what the kernel said.
+pub(crate) fn kind_of(source: &std::io::Error) -> FaultKind {
+    use std::io::ErrorKind as Io;
+    match source.kind() {
+        Io::NotFound => FaultKind::NotFound,
+        Io::PermissionDenied => FaultKind::Denied,
+        Io::OutOfMemory | Io::StorageFull | Io::QuotaExceeded => FaultKind::ResourceExhausted,
+        _ => FaultKind::Permanent,
+    }
+}

@@ -1,0 +1,202 @@
+//! Everything that can go wrong with a machine.
+
+use crate::engine::kind_of;
+use microagent_protocol::{Fault, FaultKind, Refusal, RefusalCode};
+use std::io;
+use std::path::PathBuf;
+
+/// The error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No engine program on this host, or one that does not serve.
+    #[error("{why}")]
+    EngineUnusable {
+        /// What is wrong with it.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The backend asked for does not work on this host.
+    #[error("backend `{backend}` does not work on this host: {why}")]
+    BackendUnusable {
+        /// The backend.
+        backend: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// `--backend` names none we have.
+    #[error("unknown backend `{name}`")]
+    UnknownBackend {
+        /// The name given.
+        name: String,
+    },
+    /// The engine program did not start.
+    #[error("cannot start `{}`", program.display())]
+    Launch {
+        /// The program.
+        program: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The engine's log cannot be made.
+    #[error("cannot write the engine's log `{}`", path.display())]
+    EngineLog {
+        /// The log.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The engine process cannot be waited for.
+    #[error("cannot wait for the engine process")]
+    EngineWait {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The engine ended on its own.
+    #[error("the machine ended unexpectedly with {how}{}", log_suffix(log))]
+    EngineExited {
+        /// Exit status or signal.
+        how: String,
+        /// The last lines of what it printed.
+        log: String,
+    },
+    /// The byte stream to the guest cannot be set up.
+    #[error("cannot set up the channel to the guest")]
+    Channel {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The guest is gone.
+    #[error("the guest went away")]
+    GuestLost,
+    /// The guest broke the protocol.
+    #[error("the guest broke the protocol: {what}")]
+    ProtocolViolation {
+        /// How.
+        what: String,
+    },
+    /// The guest speaks another version.
+    #[error("the guest agent speaks protocol version {guests}, this program version {ours}")]
+    ProtocolVersion {
+        /// Our version.
+        ours: u32,
+        /// The guest's.
+        guests: u32,
+    },
+    /// A request does not fit a frame.
+    #[error("the request has {bytes} bytes, more than the {limit} the guest takes")]
+    RequestTooLong {
+        /// Its size.
+        bytes: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// A deadline given by the caller passed.
+    #[error("the guest did not answer in time")]
+    DeadlinePassed,
+    /// The guest refused a request.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// See [`crate::kernel::Error`].
+    #[error(transparent)]
+    Kernel(#[from] crate::kernel::Error),
+    /// See [`crate::initramfs::Error`].
+    #[error(transparent)]
+    Initramfs(#[from] crate::initramfs::Error),
+}
+
+fn log_suffix(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!(": {log}") }
+}
+
+impl Fault for Error {
+    fn code(&self) -> &'static str {
+        match self {
+            Error::EngineUnusable { .. } => "engine_unusable",
+            Error::BackendUnusable { .. } => "backend_unusable",
+            Error::UnknownBackend { .. } => "backend_unknown",
+            Error::Launch { .. } => "engine_launch_failed",
+            Error::EngineLog { .. } => "engine_log_failed",
+            Error::EngineWait { .. } => "engine_wait_failed",
+            Error::EngineExited { .. } => "engine_exited",
+            Error::Channel { .. } => "channel_failed",
+            Error::GuestLost => "guest_lost",
+            Error::ProtocolViolation { .. } => "guest_protocol_violation",
+            Error::ProtocolVersion { .. } => "guest_protocol_version",
+            Error::RequestTooLong { .. } => "request_too_long",
+            Error::DeadlinePassed => "guest_deadline_passed",
+            Error::Refused(refusal) => refusal_code(refusal.code),
+            Error::Kernel(error) => error.code(),
+            Error::Initramfs(error) => error.code(),
+        }
+    }
+
+    fn kind(&self) -> FaultKind {
+        match self {
+            Error::EngineUnusable { .. } => FaultKind::NotFound,
+            Error::BackendUnusable { .. } => FaultKind::Unsupported,
+            Error::UnknownBackend { .. } | Error::RequestTooLong { .. } => FaultKind::Usage,
+            Error::Launch { source, .. }
+            | Error::EngineLog { source, .. }
+            | Error::EngineWait { source }
+            | Error::Channel { source } => kind_of(source),
+            Error::EngineExited { .. } | Error::GuestLost | Error::DeadlinePassed => FaultKind::Permanent,
+            Error::ProtocolViolation { .. } => FaultKind::Invalid,
+            Error::ProtocolVersion { .. } => FaultKind::Internal,
+            Error::Refused(refusal) => refusal_kind(refusal.code),
+            Error::Kernel(error) => error.kind(),
+            Error::Initramfs(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Error::EngineUnusable { hint, .. } => Some(hint.clone()),
+            Error::BackendUnusable { .. } => {
+                Some("leave `--backend` out to use what works; `microagent doctor` tells more".to_owned())
+            }
+            Error::UnknownBackend { .. } => Some("this version has `linux-kvm` and `linux-tcg`".to_owned()),
+            Error::Refused(refusal) => refusal_hint(refusal.code),
+            Error::Kernel(error) => error.hint(),
+            Error::Initramfs(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+fn refusal_code(code: RefusalCode) -> &'static str {
+    match code {
+        RefusalCode::BadRequest => "guest_bad_request",
+        RefusalCode::UnknownVerb => "guest_unknown_verb",
+        RefusalCode::WrongState => "guest_wrong_state",
+        RefusalCode::DiskMissing => "guest_disk_missing",
+        RefusalCode::MountFailed => "guest_mount_failed",
+        RefusalCode::CommandNotFound => "command_not_found",
+        RefusalCode::CommandNotExecutable => "command_not_executable",
+        RefusalCode::UserUnknown => "user_unknown",
+        RefusalCode::WorkingDirectory => "working_directory",
+        RefusalCode::NoSuchProcess => "no_such_process",
+        RefusalCode::System => "guest_system",
+    }
+}
+
+fn refusal_kind(code: RefusalCode) -> FaultKind {
+    match code {
+        RefusalCode::BadRequest | RefusalCode::WorkingDirectory | RefusalCode::CommandNotExecutable => FaultKind::Usage,
+        RefusalCode::UnknownVerb | RefusalCode::WrongState | RefusalCode::DiskMissing => FaultKind::Internal,
+        RefusalCode::MountFailed => FaultKind::Invalid,
+        RefusalCode::CommandNotFound | RefusalCode::UserUnknown | RefusalCode::NoSuchProcess => FaultKind::NotFound,
+        RefusalCode::System => FaultKind::ResourceExhausted,
+    }
+}
+
+fn refusal_hint(code: RefusalCode) -> Option<String> {
+    let hint = match code {
+        RefusalCode::CommandNotFound => "check the command's spelling and that the image contains it",
+        RefusalCode::UserUnknown => "use a name from the image's /etc/passwd and /etc/group, or numbers",
+        RefusalCode::CommandNotExecutable => "the file needs execute permission and a format the guest can run",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}

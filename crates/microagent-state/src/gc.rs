@@ -1,0 +1,136 @@
+//! What a crash leaves behind, and how it goes away.
+
+use crate::record::{Phase, Record, WorkspaceRecord};
+use crate::{Error, Lease, Name, StateDir, Workspace};
+use microagent_protocol::{FaultKind, FaultReport};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Prefix of a directory that is becoming a workspace.
+pub(crate) const NEW_PREFIX: &str = ".new-";
+/// Prefix of a directory that was a workspace. Neither prefix can start a [`Name`].
+const DOOMED_PREFIX: &str = ".doomed-";
+
+pub(crate) fn doomed_path(workspace: &Path) -> PathBuf {
+    let name = workspace.file_name().unwrap_or_default().to_string_lossy();
+    let unique = Name::generate("x");
+    workspace.with_file_name(format!("{DOOMED_PREFIX}{name}-{unique}"))
+}
+
+/// What [`StateDir::collect_garbage`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Collected {
+    /// Disposable or unfinished workspaces that were removed.
+    pub removed: Vec<String>,
+    /// Workspaces recorded as live whose holder had died; now recorded as failed.
+    pub failed: Vec<String>,
+    /// Workspaces that could not be judged, with the reason; left as they are.
+    pub skipped: Vec<String>,
+}
+
+impl StateDir {
+    /// Heals what interrupted processes left: removes what was disposable or never finished, records the end of what was kept. Workspaces
+    /// that somebody holds are left alone, whatever their records say.
+    pub fn collect_garbage(&self) -> Result<Collected, Error> {
+        let parent = self.workspaces();
+        let sweeping = self.sweep_lock()?;
+        sweeping.lock().map_err(Error::io("lock", &parent))?;
+        let mut collected = Collected::default();
+        for entry in std::fs::read_dir(&parent).map_err(Error::io("list", &parent))? {
+            let entry = entry.map_err(Error::io("list", &parent))?;
+            let file_name = entry.file_name().to_string_lossy().into_owned();
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let outcome = match Name::new(file_name.as_str()) {
+                Ok(name) => judge(name, entry.path(), &mut collected),
+                Err(_) if file_name.starts_with(NEW_PREFIX) || file_name.starts_with(DOOMED_PREFIX) => {
+                    sweep(&entry.path(), &file_name, &mut collected)
+                }
+                Err(_) => Ok(()),
+            };
+            if let Err(error) = outcome {
+                collected.skipped.push(format!("{file_name}: {}", FaultReport::new(&error).message));
+            }
+        }
+        Ok(collected)
+    }
+}
+
+fn sweep(path: &Path, file_name: &str, collected: &mut Collected) -> Result<(), Error> {
+    let Some(_lease) = Lease::acquire(path)? else { return Ok(()) };
+    std::fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
+    collected.removed.push(file_name.to_owned());
+    Ok(())
+}
+
+fn judge(name: Name, path: PathBuf, collected: &mut Collected) -> Result<(), Error> {
+    let Some(lease) = Lease::acquire(&path)? else { return Ok(()) };
+    let workspace = Workspace::new(name, path, Some(lease));
+    let label = workspace.name().to_string();
+    match WorkspaceRecord::load(workspace.path())? {
+        None => {
+            workspace.remove()?;
+            collected.removed.push(label);
+        }
+        Some(record) if record.phase.is_live() && record.disposable => {
+            workspace.remove()?;
+            collected.removed.push(label);
+        }
+        Some(mut record) if record.phase.is_live() => {
+            record.phase = Phase::Failed;
+            record.updated_at = jiff::Timestamp::now();
+            record.error = Some(FaultReport {
+                code: "supervisor_died".to_owned(),
+                kind: FaultKind::Permanent,
+                message: "the process that ran the workspace ended without recording why".to_owned(),
+                remediation: None,
+                retryable: false,
+            });
+            workspace.store(&record)?;
+            collected.failed.push(label);
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfinished_workspace_goes_when_its_maker_is_gone_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let making = state.create(&Name::new("half").unwrap()).unwrap();
+        assert_eq!(state.collect_garbage().unwrap(), Collected::default());
+        drop(making);
+        assert_eq!(state.collect_garbage().unwrap().removed, ["half"]);
+        assert!(state.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_record_is_left_alone_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let workspace = state.create(&Name::new("hurt").unwrap()).unwrap();
+        std::fs::write(workspace.path().join("workspace.json"), "{").unwrap();
+        drop(workspace);
+        let collected = state.collect_garbage().unwrap();
+        assert!(collected.skipped[0].starts_with("hurt: "), "{collected:?}");
+        assert_eq!(state.names().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn interrupted_removal_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let workspace = state.create(&Name::new("gone").unwrap()).unwrap();
+        let doomed = doomed_path(workspace.path());
+        std::fs::rename(workspace.path(), &doomed).unwrap();
+        drop(workspace);
+        state.collect_garbage().unwrap();
+        assert!(!doomed.exists());
+    }
+}

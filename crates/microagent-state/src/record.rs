@@ -1,0 +1,111 @@
+//! Records: the JSON files of the state directory.
+//!
+//! A record is written beside its place and renamed over it, so that a reader sees the old one or the new one and never half of one. Each
+//! carries the version of its shape; a version or a field this program does not know is refused rather than guessed at.
+
+mod result;
+mod workspace;
+
+pub use result::ResultRecord;
+pub use workspace::{Phase, Resources, WorkspaceRecord};
+
+use crate::Error;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+/// Largest record that is read. Ours are a few kilobytes, apart from captured output, which is bounded to twice 10 MiB and may double
+/// when escaped.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A record of one kind, at a fixed file name in a directory.
+pub trait Record: Serialize + DeserializeOwned {
+    /// Version of the record's shape; raised whenever an older program would misread a newer record.
+    const VERSION: u32;
+    /// Its file name.
+    const FILE: &'static str;
+
+    /// Reads the record in `dir`; `None` when there is none.
+    fn load(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join(Self::FILE);
+        let bad = |reason: String| Error::BadRecord { path: path.clone(), reason };
+        let bytes = match std::fs::metadata(&path) {
+            Ok(meta) if meta.len() > MAX_BYTES => return Err(bad(format!("it has {} bytes", meta.len()))),
+            Ok(_) => std::fs::read(&path).map_err(Error::io("read", &path))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::io("read", &path)(source)),
+        };
+        let Versioned { version, .. } = serde_json::from_slice::<Versioned<serde::de::IgnoredAny>>(&bytes)
+            .map_err(|error| bad(error.to_string()))?;
+        if version != Self::VERSION {
+            return Err(bad(format!("it has version {version}, this program reads version {}", Self::VERSION)));
+        }
+        let record: Versioned<Self> = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        Ok(Some(record.record))
+    }
+
+    /// Writes the record into `dir`.
+    fn store(&self, dir: &Path) -> Result<(), Error> {
+        let path = dir.join(Self::FILE);
+        let mut bytes = serde_json::to_vec_pretty(&Versioned { version: Self::VERSION, record: self })
+            .expect("records have only string keys");
+        bytes.push(b'\n');
+        let doing = Error::io("write", &path);
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            file.write_all(&bytes)?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(doing)
+    }
+}
+
+/// A record as it is on disk.
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    version: u32,
+    record: T,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        value: u32,
+    }
+
+    impl Record for Sample {
+        const VERSION: u32 = 3;
+        const FILE: &'static str = "sample.json";
+    }
+
+    #[test]
+    fn a_record_reads_as_it_was_written_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Sample::load(dir.path()).unwrap(), None);
+        Sample { value: 1 }.store(dir.path()).unwrap();
+        Sample { value: 2 }.store(dir.path()).unwrap();
+        assert_eq!(Sample::load(dir.path()).unwrap(), Some(Sample { value: 2 }));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn truncated_newer_and_unknown_records_are_refused_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, reason) in [
+            (r#"{"version":3,"rec"#, "EOF"),
+            (r#"{"version":4,"record":{"value":1}}"#, "version 4"),
+            (r#"{"version":3,"record":{"value":1,"other":2}}"#, "other"),
+            ("", "EOF"),
+        ] {
+            std::fs::write(dir.path().join("sample.json"), text).unwrap();
+            let error = Sample::load(dir.path()).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

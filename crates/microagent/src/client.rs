@@ -1,0 +1,127 @@
+//! The way in: one state directory, and everything that can be done with it.
+
+use crate::progress::{Event, Progress, Silent};
+use crate::{Doctor, Error, Plan, RunIo, RunOptions, RunReport, doctor, run};
+use microagent_image::ImageStore;
+use microagent_machine::agent;
+use microagent_machine::engine::{self, Engine};
+use microagent_machine::initramfs::Initramfs;
+use microagent_machine::kernel::{self, Kernel, KernelStore, Source};
+use microagent_machine::probe::Host;
+use microagent_state::StateDir;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One state directory. Opening it reads nothing; calls may come from several threads, and from several processes at once.
+#[derive(Clone)]
+pub struct Client {
+    state: StateDir,
+    images: ImageStore,
+    kernels: KernelStore,
+    progress: Arc<dyn Progress>,
+}
+
+impl Client {
+    /// Opens `state_dir`, or the one `$MICROAGENT_STATE_DIR` names, or `~/.microagent`; makes it when absent.
+    pub fn open(state_dir: Option<&Path>) -> Result<Client, Error> {
+        let root = match state_dir {
+            Some(given) => given.to_owned(),
+            None => StateDir::default_path()?,
+        };
+        let state = StateDir::open(root)?;
+        Ok(Client {
+            images: ImageStore::open(state.root().join("images")),
+            kernels: KernelStore::open(&state.root().join("kernels")),
+            state,
+            progress: Arc::new(Silent),
+        })
+    }
+
+    /// Tells `progress` what happens from now on.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Client {
+        self.progress = progress;
+        self
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> &StateDir {
+        &self.state
+    }
+
+    /// The images on this host.
+    pub fn images(&self) -> &ImageStore {
+        &self.images
+    }
+
+    /// The guest kernels on this host.
+    pub fn kernels(&self) -> &KernelStore {
+        &self.kernels
+    }
+
+    /// Checks what a run would do, without doing any of it and without the network.
+    pub fn plan(&self, options: &RunOptions) -> Result<Plan, Error> {
+        Plan::new(options)
+    }
+
+    /// Boots an image in a machine of its own, runs its command, and removes the machine.
+    ///
+    /// A command that ends, with whatever exit code, is a run that completed. An error means that it could not be: then nothing is left,
+    /// unless the machine failed or was killed for taking too long; that leaves its workspace for its logs to be read.
+    ///
+    /// The machine ends with the calling thread's process, however that ends.
+    pub fn run(&self, options: &RunOptions, io: RunIo) -> Result<RunReport, Error> {
+        run::run(self, options, io)
+    }
+
+    /// Finds out whether this host can run machines, and how.
+    pub fn doctor(&self) -> Doctor {
+        doctor::examine(self)
+    }
+
+    /// Installs a kernel and makes it the default.
+    pub fn install_kernel(&self, source: &Source) -> Result<Kernel, Error> {
+        let installed = self.kernels.install(source, &mut |progress| self.progress.event(Event::Kernel(progress)));
+        Ok(installed.map_err(microagent_machine::Error::from)?)
+    }
+
+    pub(crate) fn progress(&self) -> &dyn Progress {
+        &*self.progress
+    }
+
+    /// The kernel a machine boots: the one given, else the installed default, which is installed when there is none.
+    pub(crate) fn kernel(&self, given: Option<&Path>) -> Result<Kernel, Error> {
+        let found = match given {
+            Some(path) => self.kernels.resolve(path),
+            None => self.kernels.default_kernel(),
+        };
+        match found {
+            Err(kernel::Error::NoDefault { .. }) => self.install_kernel(&Source::Package),
+            found => Ok(found.map_err(microagent_machine::Error::from)?),
+        }
+    }
+
+    /// The initramfs that starts `kernel` with the embedded agent, or with the binary at `given`.
+    pub(crate) fn initramfs(&self, given: Option<&Path>, kernel: &Kernel) -> Result<PathBuf, Error> {
+        let cache = self.state.root().join("templates").join("initramfs");
+        let initramfs = match given {
+            None => Initramfs::ensure(&cache, agent::BYTES, agent::digest(), kernel),
+            Some(path) => {
+                let bytes = std::fs::read(path).map_err(|source| Error::ReadFile {
+                    option: "--guest-init",
+                    path: path.to_owned(),
+                    source,
+                })?;
+                let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                Initramfs::ensure(&cache, &bytes, &digest, kernel)
+            }
+        };
+        Ok(initramfs.map_err(microagent_machine::Error::from)?.path)
+    }
+
+    /// The engine for `backend`, or the best this host has.
+    pub(crate) fn engine(&self, backend: Option<&str>) -> Result<Box<dyn Engine>, Error> {
+        Ok(engine::choose(&Host::open(self.state.root()), backend)?)
+    }
+}

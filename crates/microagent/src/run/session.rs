@@ -1,0 +1,130 @@
+//! One machine from launch to its end.
+
+use super::Parts;
+use crate::error::FailedRun;
+use crate::{Error, RunOptions};
+use microagent_image::BaseFormat;
+use microagent_machine::engine::{DiskMode, DiskSpec, Machine, MachineSpec};
+use microagent_protocol::{Boot, Disk, Request};
+use microagent_state::{Workspace, WorkspaceRecord};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a guest may take from power-on to its first word. A second on an idle host, a hundred times that when every host processor
+/// is busy with something else or the host is itself emulated.
+const BOOT_LIMIT: Duration = Duration::from_mins(3);
+
+/// How long flushing and unmounting a workspace's disk may take.
+const SHUTDOWN_LIMIT: Duration = Duration::from_mins(2);
+
+/// Bytes of host entropy a guest gets: what the kernel's generator holds, twice over.
+const ENTROPY: usize = 64;
+
+/// Most of the console that is searched for the reason of a failure.
+const CONSOLE_TAIL: usize = 16 << 10;
+
+const BASE_SERIAL: &str = "base";
+const WORKSPACE_SERIAL: &str = "workspace";
+
+pub(super) struct Session {
+    machine: Machine,
+    base_filesystem: &'static str,
+    serial_log: PathBuf,
+}
+
+impl Session {
+    pub(super) fn launch(parts: &Parts, workspace: &Workspace, record: &WorkspaceRecord) -> Result<Session, Error> {
+        let spec = MachineSpec {
+            kernel: parts.kernel.image.clone(),
+            initramfs: parts.initramfs.clone(),
+            memory_mib: record.resources.memory_mib,
+            cpus: record.resources.cpu_count,
+            disks: vec![
+                DiskSpec { path: parts.base.path.clone(), serial: BASE_SERIAL.to_owned(), mode: DiskMode::ReadOnly },
+                DiskSpec {
+                    path: workspace.disk(),
+                    serial: WORKSPACE_SERIAL.to_owned(),
+                    mode: if record.disposable { DiskMode::Scratch } else { DiskMode::Durable },
+                },
+            ],
+            serial_log: workspace.serial_log(),
+            engine_log: workspace.engine_log(),
+        };
+        let base_filesystem = match parts.base.format {
+            BaseFormat::Erofs => "erofs",
+            BaseFormat::Ext4 => "ext4",
+        };
+        let machine = parts.engine.launch(&spec)?;
+        Ok(Session { machine, base_filesystem, serial_log: workspace.serial_log() })
+    }
+
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Waits for the guest and makes it the machine of this workspace.
+    pub(super) fn boot(&self, record: &WorkspaceRecord, deadline: Option<Instant>) -> Result<(), Error> {
+        let limit = Instant::now() + BOOT_LIMIT;
+        let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
+        let mut entropy = vec![0; ENTROPY];
+        getrandom::fill(&mut entropy).map_err(|_| Error::Entropy)?;
+        let mut machine_id = [0; 16];
+        getrandom::fill(&mut machine_id).map_err(|_| Error::Entropy)?;
+        self.machine.channel().hello(limit)?;
+        let request = Request::Boot(Boot {
+            base: Disk { serial: BASE_SERIAL.to_owned(), filesystem: self.base_filesystem.to_owned() },
+            workspace: Disk { serial: WORKSPACE_SERIAL.to_owned(), filesystem: "ext4".to_owned() },
+            hostname: record.hostname.clone(),
+            machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            clock_ns: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
+            entropy,
+        });
+        self.machine.channel().call(&request)?.wait(Some(limit))?;
+        Ok(())
+    }
+
+    /// Ends what still runs and unmounts the disks, so that what was written is there at the next start.
+    pub(super) fn shut_down(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        let limit = Instant::now() + SHUTDOWN_LIMIT;
+        let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
+        self.machine.channel().call(&Request::Shutdown)?.wait(Some(limit))?;
+        Ok(())
+    }
+
+    /// Ends the machine. What can go wrong with that leaves nothing to do: dropping it tries again.
+    pub(super) fn kill(&mut self) {
+        let _ = self.machine.kill();
+    }
+
+    /// Turns what a caller of the guest saw into what happened to the machine.
+    pub(super) fn explain(&mut self, error: Error, options: &RunOptions, record: &WorkspaceRecord) -> Error {
+        use microagent_machine::Error as Cause;
+        let run = || {
+            Box::new(FailedRun {
+                workspace: record.name.clone(),
+                backend: record.backend.clone(),
+                engine: record.engine.clone(),
+            })
+        };
+        match error {
+            Error::Machine(Cause::DeadlinePassed) if let Some(timeout) = options.timeout => {
+                Error::TimedOut { run: run(), seconds: timeout.as_secs() }
+            }
+            Error::Machine(cause) => {
+                let source =
+                    Box::new(if matches!(cause, Cause::GuestLost) { self.machine.post_mortem() } else { cause });
+                Error::MachineFailed { run: run(), source, console: last_words(&self.serial_log) }
+            }
+            other => other,
+        }
+    }
+}
+
+/// The line of the guest's console that says why it died, if one does.
+fn last_words(serial_log: &Path) -> Option<String> {
+    const TELLING: [&str; 4] = ["Kernel panic", "microagent-guest:", "Out of memory", "BUG:"];
+    let bytes = std::fs::read(serial_log).ok()?;
+    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(CONSOLE_TAIL)..]).into_owned();
+    let line = text.lines().find(|line| TELLING.iter().any(|word| line.contains(word)))?;
+    Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
+}

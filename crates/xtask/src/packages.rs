@@ -1,0 +1,68 @@
+//! The programs of others that demo, tests and lint use: the only list of them, with the reason for each.
+
+/// A set of packages that one task needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Purpose {
+    /// What running a microVM from an image takes, and making the image.
+    Demo,
+    /// What the tests compare with and test against, and all of the demo.
+    Test,
+    /// Everything.
+    All,
+}
+
+/// A package, and how to see that it is there.
+#[derive(Debug)]
+pub struct Package {
+    /// Its name in Debian and its descendants.
+    pub apt: &'static str,
+    /// Its name in Fedora and its relatives.
+    pub dnf: &'static str,
+    /// A program it brings: found on `PATH`, it need not be installed, wherever it came from.
+    pub program: &'static str,
+    /// The smallest task that needs it.
+    purpose: Purpose,
+    /// What it is used for.
+    pub reason: &'static str,
+}
+
+const fn package(
+    purpose: Purpose,
+    apt: &'static str,
+    dnf: &'static str,
+    program: &'static str,
+    reason: &'static str,
+) -> Package {
+    Package { apt, dnf, program, purpose, reason }
+}
+
+use Purpose::{Demo, Test};
+
+/// Every package.
+pub const PACKAGES: &[Package] = &[
+    package(Demo, "qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86_64", "runs the microVMs"),
+    package(Demo, "mmdebstrap", "mmdebstrap", "mmdebstrap", "makes the Debian root filesystem of the demo image"),
+    package(Demo, "umoci", "umoci", "umoci", "writes the demo image and most test images"),
+    package(Demo, "skopeo", "skopeo", "skopeo", "pushes images to the registry, and packs archives of them"),
+    package(Demo, "docker-registry", "docker-distribution", "docker-registry", "is the registry that serves them"),
+    package(Demo, "busybox-static", "busybox", "busybox", "is the smallest image, and the shell of the KVM lab"),
+    package(Test, "buildah", "buildah", "buildah", "builds the second half of the test images, independently of umoci"),
+    package(Test, "podman", "podman", "podman", "is what `xtask bench` measures pulling against"),
+    package(Test, "uidmap", "shadow-utils", "newuidmap", "lets an ordinary user run buildah, podman and mmdebstrap"),
+    package(Test, "erofs-utils", "erofs-utils", "fsck.erofs", "checks and unpacks the base images we write"),
+    package(Test, "e2fsprogs", "e2fsprogs", "e2fsck", "checks the workspace disks that guests leave behind"),
+    package(Test, "apache2-utils", "httpd-tools", "htpasswd", "makes the password file of a registry with logins"),
+    package(Test, "attr", "attr", "getfattr", "reads the attributes of trees that images are compared with"),
+    package(Test, "cpio", "cpio", "cpio", "reads the initramfs archives we write"),
+    package(Test, "openssl", "openssl", "openssl", "makes the certificate authority of a registry with TLS"),
+    package(Test, "lz4", "lz4", "lz4", "makes kernels compressed with it, to be unpacked by us"),
+    package(Test, "xz-utils", "xz", "xz", "makes kernels compressed with it, to be unpacked by us"),
+    package(Test, "zstd", "zstd", "zstd", "makes layers and kernels compressed with it, to be unpacked by us"),
+];
+
+impl Purpose {
+    /// The packages it takes.
+    pub fn packages(self) -> impl Iterator<Item = &'static Package> {
+        PACKAGES.iter().filter(move |package| self != Demo || package.purpose == Demo)
+    }
+}

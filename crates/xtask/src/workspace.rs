@@ -1,0 +1,58 @@
+//! Where things are: this clone, its cache, and the programs built from it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Error, Result, tool};
+
+/// How the product is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// As tests build it: quick to compile.
+    Debug,
+    /// As users get it: what is demonstrated and measured.
+    Release,
+}
+
+/// The root of this clone.
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
+}
+
+/// The directory `name` for things that are slow to make and can be made again: `.cache` in this clone, or
+/// `$MICROAGENT_TEST_CACHE`. It exists afterwards.
+pub fn cache(name: &str) -> Result<PathBuf> {
+    let cache = env::var_os("MICROAGENT_TEST_CACHE").map_or_else(|| root().join(".cache"), PathBuf::from);
+    let directory = cache.join(name);
+    fs::create_dir_all(&directory).map_err(Error::file("create", &directory))?;
+    Ok(directory)
+}
+
+/// Builds the `microagent` program, which is quick when nothing changed, and returns its path.
+pub fn microagent(build: Build) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--package", "microagent-cli", "--bin", "microagent"]);
+    let directory = match build {
+        Build::Debug => "debug",
+        Build::Release => {
+            command.arg("--release");
+            "release"
+        }
+    };
+    tool::show(&mut command)?;
+    Ok(target().join(directory).join("microagent"))
+}
+
+/// The `cargo` that runs this program, to be run in this clone.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
