@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::output::Format;
 use crate::refused::RefusedVerb;
 use crate::settings::{Mode, OutputFormat, ProgressMode};
-use crate::verbs;
+use crate::verbs::{self, Action};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ Exit status:
   2   the command line or the configuration is wrong
   70  a bug in microagent
   75  failed, and trying again may help
-  130 interrupted";
+  130 interrupted (128 plus the number of the signal)";
 
 /// Run any OCI image in its own Linux microVM: no root, no daemon
 #[derive(Debug, Parser)]
@@ -53,8 +53,8 @@ pub(crate) struct GlobalArgs {
     /// Print the result as text (the default)
     #[arg(long, conflicts_with = "output")]
     pub(crate) text: bool,
-    /// Print the result as text or JSON [env: MICROAGENT_OUTPUT]
-    #[arg(long, value_name = "FORMAT")]
+    /// Print the result as `text` or `json` [env: MICROAGENT_OUTPUT]
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     pub(crate) output: Option<OutputFormat>,
     /// Who reads: `ux` is a person, `ax` a program that gets one JSON envelope on success and failure alike
     #[arg(long, value_name = "MODE", default_value = "ux", hide_possible_values = true)]
@@ -62,8 +62,8 @@ pub(crate) struct GlobalArgs {
     /// State directory [env: MICROAGENT_STATE_DIR] [default: ~/.microagent]
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) state_dir: Option<PathBuf>,
-    /// How to show what takes long, on standard error [env: MICROAGENT_PROGRESS]
-    #[arg(long, value_name = "HOW")]
+    /// Show what takes long: `auto` (on a terminal), `plain` (line by line) or `off` [env: MICROAGENT_PROGRESS]
+    #[arg(long, value_name = "HOW", hide_possible_values = true)]
     pub(crate) progress: Option<ProgressMode>,
     /// Print without colours [env: NO_COLOR]
     #[arg(long)]

@@ -16,7 +16,9 @@ pub(crate) fn answer_shell() {
 pub(crate) fn workspaces() -> Vec<CompletionCandidate> {
     let rows = client().and_then(|client| client.list().ok()).unwrap_or_default();
     rows.into_iter()
-        .map(|row| CompletionCandidate::new(row.name.to_string()).help(Some(format!("{} {}", row.state, row.image).into())))
+        .map(|row| {
+            CompletionCandidate::new(row.name.to_string()).help(Some(format!("{} {}", row.state, row.image).into()))
+        })
         .collect()
 }
 
@@ -28,7 +30,8 @@ pub(crate) fn images() -> Vec<CompletionCandidate> {
 
 /// The names of profiles.
 pub(crate) fn profiles() -> Vec<CompletionCandidate> {
-    let describe = |profile: microagent::Profile| CompletionCandidate::new(profile.name).help(Some(profile.purpose.into()));
+    let describe =
+        |profile: microagent::Profile| CompletionCandidate::new(profile.name).help(Some(profile.purpose.into()));
     microagent::Profile::ALL.into_iter().map(describe).collect()
 }
 

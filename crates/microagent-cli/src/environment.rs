@@ -23,7 +23,10 @@ pub(crate) fn choice<T: ValueEnum>(name: &'static str) -> Result<Option<T>, Erro
             .iter()
             .filter_map(|variant| Some(format!("`{}`", variant.to_possible_value()?.get_name())))
             .collect();
-        Error::usage(format!("the environment variable `{name}` cannot be `{value}`"), format!("set it to {}", words.join(" or ")))
+        Error::usage(
+            format!("the environment variable `{name}` cannot be `{value}`"),
+            format!("set it to {}", words.join(" or ")),
+        )
     })
 }
 

@@ -17,7 +17,7 @@ pub(crate) enum Error {
     #[error("`{what}` is not supported yet")]
     NotSupportedYet { what: String, hint: String },
     /// A habit from container engines that means nothing here.
-    #[error("`{what}` is not something a microVM has: {reason}")]
+    #[error("`{what}` is not supported: {reason}")]
     ContainerOption { what: String, reason: &'static str, advice: String },
     /// `-e KEY` names a variable this process does not have.
     #[error("`--env {name}` takes its value from the environment, where `{name}` is not set")]
@@ -106,11 +106,13 @@ impl Fault for Error {
             Error::NotSupportedYet { .. } | Error::ContainerOption { .. } => FaultKind::Unsupported,
             Error::ResultMissing { .. } => FaultKind::NotFound,
             Error::Declined | Error::Interrupted { .. } => FaultKind::Permanent,
-            Error::Output(source) | Error::System { source, .. } | Error::WriteFile { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FaultKind::ResourceExhausted,
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => FaultKind::Denied,
-                _ => FaultKind::Permanent,
-            },
+            Error::Output(source) | Error::System { source, .. } | Error::WriteFile { source, .. } => {
+                match source.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FaultKind::ResourceExhausted,
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => FaultKind::Denied,
+                    _ => FaultKind::Permanent,
+                }
+            }
         }
     }
 

@@ -20,9 +20,6 @@ const NOT_FOUND: u8 = 127;
 const SIGNALLED: u8 = 128;
 const SIGINT: u8 = 2;
 
-/// Bytes of a correlation id: enough that two of them never meet in one log.
-const CORRELATION_BYTES: usize = 8;
-
 /// The error object of `--json`.
 #[derive(Serialize)]
 struct JsonError<'a> {
@@ -98,11 +95,12 @@ fn status(error: &Error, propagate: bool) -> u8 {
     }
 }
 
+/// Enough bits that no two of them meet in one log.
 fn correlation_id() -> String {
-    let mut bytes = [0; CORRELATION_BYTES];
+    let mut bytes = [0; size_of::<u64>()];
     // Without entropy the id is all zeros: useless, and no reason to hide the error it belongs to.
     let _ = getrandom::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:016x}", u64::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]

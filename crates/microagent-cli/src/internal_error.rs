@@ -37,7 +37,38 @@ fn report(panic: &PanicHookInfo<'_>) -> FaultReport {
         code: "internal_error".to_owned(),
         kind: FaultKind::Internal,
         message: format!("internal error at {place}: {message}"),
-        remediation: Some("this is a bug in microagent: please report it, with the command line that led to it".to_owned()),
+        remediation: Some(
+            "this is a bug in microagent: please report it, with the command line that led to it".to_owned(),
+        ),
         retryable: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    const VICTIM: &str = "internal_error::tests::victim";
+
+    #[test]
+    #[ignore = "ends its process; run by the other test"]
+    fn victim() {
+        install_hook();
+        panic!("the moon\nfell down");
+    }
+
+    #[test]
+    fn a_bug_is_told_in_one_line_with_its_place() {
+        let mut victim = Command::new(std::env::current_exe().unwrap());
+        let victim = victim.args(["--exact", VICTIM, "--ignored", "--nocapture"]).env_remove("RUST_BACKTRACE");
+        let output = victim.output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(STATUS), "{stderr}");
+        assert!(
+            stderr.starts_with("Error: internal error at ") && stderr.contains(": the moon fell down\n"),
+            "{stderr}"
+        );
+        assert!(stderr.contains("please report it") && stderr.lines().count() == 2, "{stderr}");
     }
 }

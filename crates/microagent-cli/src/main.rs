@@ -7,6 +7,8 @@
 //!
 //! Nothing is decided here that a program using the library would want to decide too.
 
+#![allow(clippy::doc_markdown, reason = "doc comments of flags are help texts, shown as they are written")]
+
 mod cli;
 mod completion;
 mod context;

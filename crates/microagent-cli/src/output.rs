@@ -5,7 +5,8 @@ use serde::Serialize;
 use std::io::{self, Write};
 
 /// Why the flag of the contract that names a supervisor program has no effect.
-pub(crate) const SUPERVISOR_NOTE: &str = "`--supervisor` changes nothing: `run` hosts the supervisor in its own process";
+pub(crate) const SUPERVISOR_NOTE: &str =
+    "`--supervisor` changes nothing: `run` hosts the supervisor in its own process";
 
 /// How results and failures are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,20 +46,24 @@ fn split_unit(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// A number of bytes for people: three digits or fewer, in powers of 1000 as registries count.
+/// A number of bytes for people: in powers of 1000 as registries count, with three digits at most.
 pub(crate) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
         return format!("{bytes} B");
     }
-    let mut value = bytes as f64 / 1000.0;
     let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
+    let mut size: u64 = 1000;
+    while unit + 1 < UNITS.len() && bytes >= size * 1000 - size / 2 {
+        size *= 1000;
         unit += 1;
     }
-    let decimals = usize::from(value < 99.95);
-    format!("{value:.decimals$} {}", UNITS[unit])
+    let tenths = (u128::from(bytes) * 10 + u128::from(size / 2)) / u128::from(size);
+    if tenths < 1000 {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    } else {
+        format!("{} {}", (tenths + 5) / 10, UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +93,15 @@ mod tests {
 
     #[test]
     fn byte_counts_have_at_most_three_digits() {
-        let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (3_400_000, "3.4 MB"), (99_960_000, "100 MB"), (999_999_999, "1.0 GB")];
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (3_400_000, "3.4 MB"),
+            (99_960_000, "100 MB"),
+            (999_999_999, "1.0 GB"),
+            (u64::MAX, "18.4 EB"),
+        ];
         for (count, text) in cases {
             assert_eq!(bytes(count), text);
         }

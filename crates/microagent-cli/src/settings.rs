@@ -96,11 +96,7 @@ impl Settings {
                 .or(environment::choice("MICROAGENT_PROGRESS")?)
                 .or(file.progress)
                 .unwrap_or_default(),
-            state_dir: flags
-                .state_dir
-                .clone()
-                .or_else(|| environment::path("MICROAGENT_STATE_DIR"))
-                .or(file.state_dir),
+            state_dir: flags.state_dir.clone().or_else(|| environment::path("MICROAGENT_STATE_DIR")).or(file.state_dir),
             propagate_exit_code: environment::switch("MICROAGENT_PROPAGATE_EXIT_CODE")?
                 .or(file.propagate_exit_code)
                 .unwrap_or(false),

@@ -32,18 +32,28 @@ fn explain(error: &clap::Error) -> Error {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let mut paragraphs = text.split("\n\n");
     let message = paragraphs.next().unwrap_or_default().lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    let mut hints: Vec<String> = paragraphs
-        .flat_map(str::lines)
-        .filter_map(|line| line.trim().strip_prefix("tip: "))
-        .map(str::to_owned)
-        .collect();
+    let mut hints = Vec::new();
+    let mut verb = "microagent".to_owned();
+    for line in paragraphs.flat_map(str::lines).map(str::trim) {
+        match (line.strip_prefix("tip: "), line.strip_prefix("Usage: ")) {
+            // Advice on passing it through as a value fits no verb here.
+            (Some(tip), _) if !tip.starts_with("to pass ") => hints.push(tip.to_owned()),
+            (_, Some(usage)) => verb = verb_of(usage),
+            _ => {}
+        }
+    }
     if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
         && BEFORE_THE_VERB.contains(&flag.as_str())
     {
         hints = vec![format!("global flags stand before the verb: `microagent {flag} VERB ...`")];
     }
-    hints.push("see `--help` after the verb for what it takes".to_owned());
+    hints.push(format!("`{verb} --help` shows what it takes"));
     Error::Usage { message: quote(&message), hint: Some(quote(&hints.join("\n"))) }
+}
+
+/// The verb a usage line is about: its words up to the first placeholder.
+fn verb_of(usage: &str) -> String {
+    usage.split(' ').take_while(|word| !word.starts_with(['[', '<', '-'])).collect::<Vec<_>>().join(" ")
 }
 
 /// The parser writes 'x' where this project writes `x`.
@@ -51,14 +61,30 @@ fn quote(text: &str) -> String {
     text.replace('\'', "`")
 }
 
-/// How to write the failure of a command line that as a whole makes no sense: the global flags may still.
+/// How to write the failure of a command line that as a whole makes no sense: the global flags in it may still.
 fn format_of(arguments: &[OsString]) -> Format {
-    let lenient = <GlobalArgs as clap::Args>::augment_args(Command::new("microagent"))
-        .ignore_errors(true)
-        .allow_external_subcommands(true);
-    let flags = lenient.try_get_matches_from(arguments).and_then(|matches| GlobalArgs::from_arg_matches(&matches));
-    let flags = flags.unwrap_or_default();
+    let flags = global_flags(arguments.to_vec());
     Settings::resolve(&flags).map_or_else(|_| flags.format(), |settings| settings.format)
+}
+
+/// The global flags, whatever else is wrong.
+fn global_flags(mut arguments: Vec<OsString>) -> GlobalArgs {
+    let globals = <GlobalArgs as clap::Args>::augment_args(Command::new("microagent"));
+    let globals = globals.disable_help_flag(true).allow_external_subcommands(true);
+    loop {
+        let error = match globals.clone().try_get_matches_from(&arguments) {
+            Ok(matches) => return GlobalArgs::from_arg_matches(&matches).unwrap_or_default(),
+            Err(error) => error,
+        };
+        let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { break };
+        let before = arguments.len();
+        arguments.retain(|argument| argument != unknown.as_str());
+        if arguments.len() == before {
+            break;
+        }
+    }
+    let matches = globals.ignore_errors(true).try_get_matches_from(arguments);
+    matches.and_then(|matches| GlobalArgs::from_arg_matches(&matches)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -77,8 +103,8 @@ mod tests {
 
     #[test]
     fn a_slip_of_the_keyboard_gets_a_suggestion() {
-        let (message, hint) = explained("microagent rnu alpine");
-        assert!(message.contains("`rnu`") && hint.contains("`run`"), "{message} {hint}");
+        let (message, hint) = explained("microagent runn alpine");
+        assert!(message.contains("`runn`") && hint.contains("`run`"), "{message} {hint}");
         let (message, hint) = explained("microagent run --memroy 5 alpine");
         assert!(message.contains("`--memroy`") && hint.contains("`--memory`"), "{message} {hint}");
     }
@@ -87,6 +113,7 @@ mod tests {
     fn a_global_flag_after_the_verb_is_told_its_place() {
         let (_, hint) = explained("microagent list --json");
         assert!(hint.contains("before the verb: `microagent --json VERB"), "{hint}");
+        assert!(hint.ends_with("`microagent list --help` shows what it takes"), "{hint}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use microagent_protocol::frame::MAX_DATA;
 use microagent_protocol::{CreditExceeded, Decoder, Frame, FrameError, Kind, Refusal, RefusalCode, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 use std::collections::BTreeMap;
@@ -63,6 +64,8 @@ pub(crate) struct Agent {
     decoder: Decoder,
     scratch: Vec<u8>,
     turns: usize,
+    /// `/dev/null`, opened before anybody could remove it.
+    pub(super) null: OwnedFd,
     pub(super) outbox: Outbox,
     pub(super) life: Life,
     /// Running commands, by the call that started each.
@@ -87,8 +90,11 @@ impl Agent {
     /// An agent that has sent its greeting on `port`.
     pub(crate) fn new(port: Port) -> Result<Agent, Closed> {
         let children = sys::child_events().map_err(|error| Closed::System("watch for the end of processes", error))?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| Closed::System("open `/dev/null`", error))?;
         Ok(Agent {
             port,
+            null,
             children,
             decoder: Decoder::default(),
             scratch: vec![0; MAX_DATA],

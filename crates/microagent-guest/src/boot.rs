@@ -1,11 +1,11 @@
 //! From the start of PID 1 to the greeting: all that can be done before it is known whose machine this is.
 
 use crate::agent::{Agent, Closed};
-use crate::disks;
 use crate::identity::uptime_ms;
 use crate::modules::{self, Modules, Stage};
 use crate::port::{Port, PortError};
 use crate::sys;
+use crate::{command, disks};
 use microagent_protocol::{Frame, Hello, Kind, PROTOCOL_VERSION};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
@@ -14,9 +14,6 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// Open files the agent may have: four descriptors for each command at its limit of commands, and room to spare.
 const OPEN_FILES: u64 = 8192;
-
-/// How far commands may raise their own limit.
-const MAX_OPEN_FILES: u64 = 524_288;
 
 /// Why the machine cannot serve anybody.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +36,8 @@ pub(crate) enum BootError {
 pub(crate) fn boot() -> Result<Agent, BootError> {
     mount_kernel_file_systems()?;
     load_modules();
-    // The kernel never kills PID 1 for memory, so that needs no care. The limit is only ever too low, never an error.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(OPEN_FILES), maximum: Some(MAX_OPEN_FILES) });
+    // Without it fewer commands run at once. Memory needs no such care: the kernel never kills PID 1 for it.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(OPEN_FILES), ..command::OPEN_FILES });
     loopback_up()?;
     let port = Port::open()?;
     port.greet(&hello())?;

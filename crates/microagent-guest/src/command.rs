@@ -25,12 +25,12 @@ const MAX_DATABASE: u64 = 4 << 20;
 
 /// Open files a command may have, and how far it may raise that itself. The low soft limit is what programs that use
 /// `select(2)` or walk all possible descriptors need; servers raise it. The figures are those of systemd services.
-const OPEN_FILES: Rlimit = Rlimit { current: Some(1024), maximum: Some(524_288) };
+pub(crate) const OPEN_FILES: Rlimit = Rlimit { current: Some(1024), maximum: Some(524_288) };
 
 /// The command's ends of its pipes.
 pub(crate) struct Pipes {
-    /// Standard input; `/dev/null` without one.
-    pub(crate) stdin: Option<OwnedFd>,
+    /// Standard input; `/dev/null` if the host sends none.
+    pub(crate) stdin: OwnedFd,
     /// Standard output.
     pub(crate) stdout: OwnedFd,
     /// Standard error.
@@ -108,11 +108,7 @@ fn read_database(path: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 fn connect(pipes: &Pipes) -> rustix::io::Result<()> {
-    if let Some(stdin) = &pipes.stdin {
-        dup2_stdin(stdin)?;
-    } else {
-        dup2_stdin(rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)?;
-    }
+    dup2_stdin(&pipes.stdin)?;
     dup2_stdout(&pipes.stdout)?;
     dup2_stderr(&pipes.stderr)
 }

@@ -9,7 +9,7 @@ use crate::sys::{self, Fork};
 use crate::vmstat;
 use microagent_protocol::{Exec, Exit, Frame, Kind, Refusal, RefusalCode, Reply};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::io::{Errno, ioctl_fionbio};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitStatus};
 use std::time::{Duration, Instant};
@@ -43,9 +43,9 @@ enum Phase {
 }
 
 impl Process {
-    /// Forks the command. Whether it runs shows later, on [`Process::report`].
-    pub(crate) fn spawn(exec: &Exec, workspace: BorrowedFd<'_>) -> Result<Process, Refusal> {
-        let (ours, theirs) = connect(exec).map_err(cannot_start)?;
+    /// Forks the command. Whether it runs shows later, on [`Process::report`]. Its input is `null` if the host sends none.
+    pub(crate) fn spawn(exec: &Exec, workspace: BorrowedFd<'_>, null: &OwnedFd) -> Result<Process, Refusal> {
+        let (ours, theirs) = connect(exec, null).map_err(cannot_start)?;
         let (oom_kills, started_ns) = (vmstat::oom_kills(), now_ns());
         match sys::fork().map_err(cannot_start)? {
             Fork::Child => command::become_command(exec, workspace, &theirs),
@@ -202,9 +202,10 @@ struct Ends {
     report: OwnedFd,
 }
 
-fn connect(exec: &Exec) -> rustix::io::Result<(Ends, Pipes)> {
+fn connect(exec: &Exec, null: &OwnedFd) -> rustix::io::Result<(Ends, Pipes)> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC);
     let (stdin, to_stdin) = exec.stdin.map(|_| pipe()).transpose()?.unzip();
+    let stdin = stdin.map_or_else(|| fcntl_dupfd_cloexec(null, 0), Ok)?;
     let (from_stdout, stdout) = pipe()?;
     let (from_stderr, stderr) = pipe()?;
     let (from_report, report) = pipe()?;

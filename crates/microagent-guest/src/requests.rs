@@ -1,7 +1,7 @@
 //! What the host asks, and the answers.
 
 use crate::agent::{Agent, Closed, Life};
-use crate::identity::uptime_ms;
+use crate::identity::{self, uptime_ms};
 use crate::outbox::Outbox;
 use crate::process::Process;
 use crate::refusal::{quoted, refusal};
@@ -40,6 +40,7 @@ impl Agent {
             return Err(refusal(RefusalCode::WrongState, "the machine has been booted already"));
         };
         let start = uptime_ms();
+        identity::check(boot)?;
         // What a failed attempt leaves half done cannot be told from what a second one finds.
         self.life = Life::Spent;
         self.life = Life::Ready(Workspace::assemble(boot)?);
@@ -80,7 +81,7 @@ impl Agent {
         if self.processes.len() >= MAX_COMMANDS {
             return Err(refusal(RefusalCode::System, format!("{MAX_COMMANDS} commands are running already")));
         }
-        Process::spawn(exec, workspace.namespace())
+        Process::spawn(exec, workspace.namespace(), &self.null)
     }
 
     fn signal(&mut self, process: u32, signal: i32) -> Result<(), Refusal> {
@@ -95,6 +96,8 @@ impl Agent {
         let Life::Ready(_) = self.life else { return Err(not_ready()) };
         match sys::fork() {
             Ok(Fork::Child) => {
+                // Else it would keep the pipes of commands open for as long.
+                sys::close_all_but_standard_and(&self.null);
                 rustix::fs::sync();
                 sys::exit_now(0)
             }

@@ -5,6 +5,7 @@
 //! runtimes: a name matches before a number does, a number need not be listed, supplementary groups apply only where no
 //! group was asked for.
 
+use crate::refusal::quoted;
 use thiserror::Error;
 
 /// Highest id accepted. The kernel reserves the last 32-bit number for "no change"; runtimes stop at half the range.
@@ -26,11 +27,11 @@ pub(crate) struct User {
 /// The image has no such user or group.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum UserError {
-    /// No such user name.
-    #[error("user `{0}` is not in the image's `/etc/passwd`; a numeric id need not be")]
+    /// No such user name, quoted.
+    #[error("user {0} is not in the image's `/etc/passwd`; a numeric id need not be")]
     User(String),
-    /// No such group name.
-    #[error("group `{0}` is not in the image's `/etc/group`; a numeric id need not be")]
+    /// No such group name, quoted.
+    #[error("group {0} is not in the image's `/etc/group`; a numeric id need not be")]
     Group(String),
 }
 
@@ -61,7 +62,7 @@ impl User {
         let (uid, gid, home) = match (&entry, number) {
             (Some(entry), _) => (entry.uid, entry.gid, entry.home),
             (None, Some(uid)) => (uid, 0, ""),
-            (None, None) => return Err(UserError::User(wanted.to_owned())),
+            (None, None) => return Err(UserError::User(quoted(wanted))),
         };
         let home = if home.is_empty() { "/".to_owned() } else { home.to_owned() };
         if !wanted_group.is_empty() {
@@ -77,7 +78,7 @@ fn resolve_group(wanted: &str, group: &str) -> Result<u32, UserError> {
         .find(|entry| entry.name == wanted)
         .map(|entry| entry.gid)
         .or_else(|| parse_id(wanted))
-        .ok_or_else(|| UserError::Group(wanted.to_owned()))
+        .ok_or_else(|| UserError::Group(quoted(wanted)))
 }
 
 fn groups_of(name: &str, group: &str) -> Vec<u32> {
@@ -163,8 +164,8 @@ mod tests {
 
     #[test]
     fn unknown_names_are_refused_and_named() {
-        assert_eq!(user("ghost"), Err(UserError::User("ghost".to_owned())));
-        assert_eq!(user("app:ghosts"), Err(UserError::Group("ghosts".to_owned())));
+        assert_eq!(user("ghost"), Err(UserError::User("`ghost`".to_owned())));
+        assert_eq!(user("app:ghosts"), Err(UserError::Group("`ghosts`".to_owned())));
     }
 
     #[test]

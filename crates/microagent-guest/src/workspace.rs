@@ -39,9 +39,8 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Makes this machine the one of the request.
+    /// Makes this machine the one of the request, which has passed [`identity::check`].
     pub(crate) fn assemble(boot: &Boot) -> Result<Workspace, Refusal> {
-        identity::check(boot)?;
         identity::assume(boot)?;
         disks::bind()?;
         mount_disk(&boot.base, BASE, MountFlags::RDONLY)?;

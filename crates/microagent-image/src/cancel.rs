@@ -1,5 +1,7 @@
 //! Stopping a pull, a build or a wait from another thread.
 
+use std::ops::ControlFlow;
+
 use tokio::sync::watch;
 
 use crate::Error;
@@ -37,6 +39,11 @@ impl Cancellation {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// What to answer a writer that asks whether to go on.
+    pub(crate) fn flow(&self) -> ControlFlow<()> {
+        if self.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// A switch of its own that is also on whenever this one is.

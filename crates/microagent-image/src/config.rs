@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::manifest::MAX_DOCUMENT;
 use crate::{Digest, Error, Platform};
@@ -89,7 +90,7 @@ impl ConfigDocument {
 
 /// Makes the config document of an image that has none: a root filesystem and how to run it.
 pub(crate) fn synthesise(config: &ImageConfig, platform: Platform, diff_ids: &[Digest]) -> Vec<u8> {
-    let set = |names: &[String]| names.iter().map(|name| (name.clone(), Empty {})).collect::<BTreeMap<_, _>>();
+    let set = |names: &[String]| names.iter().map(|name| (name.clone(), json!({}))).collect::<BTreeMap<_, _>>();
     let some = |text: &String| (!text.is_empty()).then(|| text.clone());
     let raw = RawDocument {
         os: Some("linux".to_owned()),
@@ -131,13 +132,10 @@ struct RawConfig {
     user: Option<String>,
     working_dir: Option<String>,
     stop_signal: Option<String>,
-    exposed_ports: Option<BTreeMap<String, Empty>>,
-    volumes: Option<BTreeMap<String, Empty>>,
+    exposed_ports: Option<BTreeMap<String, Value>>,
+    volumes: Option<BTreeMap<String, Value>>,
     labels: Option<BTreeMap<String, String>>,
 }
-
-#[derive(Serialize, Deserialize)]
-struct Empty {}
 
 #[derive(Serialize, Deserialize)]
 struct RawRootfs {

@@ -156,7 +156,12 @@ pub(crate) fn is_lower_hex(text: &str) -> bool {
 
 fn hex(bytes: &[u8]) -> Box<str> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).map(char::from).collect::<String>().into()
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .map(char::from)
+        .collect::<String>()
+        .into()
 }
 
 #[cfg(test)]

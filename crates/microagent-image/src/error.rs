@@ -355,7 +355,9 @@ impl Fault for Error {
             | Error::AmbiguousImport { .. }
             | Error::UnnamedImport { .. } => FaultKind::Usage,
             Error::NotLocal { .. } | Error::NotFound { .. } => FaultKind::NotFound,
-            Error::NameNotResolved { .. } | Error::Unreachable { .. } | Error::RateLimited { .. } => FaultKind::Transient,
+            Error::NameNotResolved { .. } | Error::Unreachable { .. } | Error::RateLimited { .. } => {
+                FaultKind::Transient
+            }
             Error::RegistryStatus { status, .. } if *status >= 500 || *status == 408 => FaultKind::Transient,
             Error::Tls { .. } | Error::LoginRequired { .. } => FaultKind::Denied,
             Error::NoMatchingPlatform { .. } | Error::UnsupportedMediaType { .. } | Error::RecordVersion { .. } => {
@@ -403,7 +405,7 @@ impl Fault for Error {
             ),
             Error::NotFound { .. } => "check the repository and the tag; a private image also looks missing without a login".to_owned(),
             Error::LoginRequired { host, .. } => format!(
-                "log in with `docker login {host}`; credentials are read from `$DOCKER_CONFIG/config.json` or `~/.docker/config.json` and the helpers it names"
+                "check the name, or log in with `docker login {host}`; credentials are read from `$DOCKER_CONFIG/config.json` or `~/.docker/config.json` and the helpers it names"
             ),
             Error::RateLimited { host, .. } => format!("wait, or log in with `docker login {host}` for a higher limit"),
             Error::InvalidCredentials { path, .. } => format!("repair or remove `{}`", path.display()),
@@ -443,11 +445,15 @@ fn is_out_of_space(error: &io::Error) -> bool {
 /// Text from outside, fit for one line of an error message: control characters escaped, length bounded.
 pub(crate) fn quoted(text: &str) -> String {
     const SHOWN: usize = 200;
-    let mut shown: String = text.chars().take(SHOWN).flat_map(|c| {
-        let escaped = c.is_control().then(|| c.escape_default());
-        let plain = (!c.is_control()).then_some(c);
-        escaped.into_iter().flatten().chain(plain)
-    }).collect();
+    let mut shown: String = text
+        .chars()
+        .take(SHOWN)
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = (!c.is_control()).then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect();
     if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }

@@ -26,7 +26,8 @@ fn index(platforms: &[&str]) -> Index {
 }
 
 fn manifest(layer_type: &str, layers: usize) -> Result<Document, Error> {
-    let descriptor = |media_type: &str| format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":1}}"#, digest("x"));
+    let descriptor =
+        |media_type: &str| format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":1}}"#, digest("x"));
     let layers = vec![descriptor(layer_type); layers].join(",");
     let text = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{layers}]}}"#, descriptor(OCI_CONFIG));
     Document::parse(text.as_bytes(), Some(OCI_MANIFEST), "test")

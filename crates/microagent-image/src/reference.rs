@@ -266,12 +266,16 @@ fn check_repository(path: &str, offset: usize) -> Result<(), Fault> {
 
 fn check_component(component: &str, offset: usize) -> Result<(), Fault> {
     let mut run_start = 0;
-    let separators = |run: &str| run.is_empty() || matches!(run, "." | "_" | "__") || run.bytes().all(|byte| byte == b'-');
+    let separators =
+        |run: &str| run.is_empty() || matches!(run, "." | "_" | "__") || run.bytes().all(|byte| byte == b'-');
     for (at, character) in component.char_indices() {
         match character {
             'a'..='z' | '0'..='9' => {
                 if !separators(&component[run_start..at]) || (run_start == 0 && at > 0) {
-                    return fault(offset + run_start, "separators of a repository stand alone between letters or digits");
+                    return fault(
+                        offset + run_start,
+                        "separators of a repository stand alone between letters or digits",
+                    );
                 }
                 run_start = at + 1;
             }
@@ -296,7 +300,10 @@ fn check_tag(tag: &str, offset: usize) -> Result<(), Fault> {
     for (at, character) in tag.char_indices() {
         let word = character.is_ascii_alphanumeric() || character == '_';
         if !word && (at == 0 || !matches!(character, '.' | '-')) {
-            return fault(offset + at, "a tag has only letters, digits, `_`, `.` and `-`, and starts with none of the last two");
+            return fault(
+                offset + at,
+                "a tag has only letters, digits, `_`, `.` and `-`, and starts with none of the last two",
+            );
         }
     }
     Ok(())

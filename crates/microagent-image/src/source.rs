@@ -54,7 +54,16 @@ impl Resolved {
             let reason = format!("its manifest has {layers} layers and its config {diff_ids}");
             return Err(Error::InconsistentImage { what, reason });
         }
-        Ok(Resolved { reference, platform, manifest_bytes, manifest_digest, index_digest, manifest, config_bytes, config })
+        Ok(Resolved {
+            reference,
+            platform,
+            manifest_bytes,
+            manifest_digest,
+            index_digest,
+            manifest,
+            config_bytes,
+            config,
+        })
     }
 
     /// An image whose manifest was made here, because it came without one.

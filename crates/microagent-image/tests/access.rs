@@ -62,7 +62,8 @@ fn token_is_fetched_with_a_password_or_an_identity_token() {
     let (_directory, options) = login(&registry);
     store.pull_with(&reference, &options).unwrap();
 
-    let token = serde_json::json!({"auths": {registry.address(): {"auth": "dTp4", "identitytoken": Registry::IDENTITY_TOKEN}}});
+    let token =
+        serde_json::json!({"auths": {registry.address(): {"auth": "dTp4", "identitytoken": Registry::IDENTITY_TOKEN}}});
     let (_directory, options) = with_config(&token);
     Store::new().pull_with(&reference, &options).unwrap();
 }

@@ -80,7 +80,8 @@ fn damaged_blob_of_the_store_is_fetched_again() {
     bytes[1000] ^= 1;
     fs::write(&blob, bytes).unwrap();
     fs::remove_dir_all(base.path.parent().unwrap()).unwrap();
-    let offline = store.pull_with(&reference, &PullOptions { policy: microagent_image::PullPolicy::Never, ..PullOptions::default() });
+    let offline = store
+        .pull_with(&reference, &PullOptions { policy: microagent_image::PullPolicy::Never, ..PullOptions::default() });
     assert!(offline.is_err(), "a damaged layer must not be built into a base");
     let (_, again) = store.pull(&reference).unwrap();
     assert_eq!(again.record.digest, base.record.digest);
@@ -168,7 +169,8 @@ fn rewrite_first_layer(layout: &Layout, tag: &str, change: impl FnOnce(&mut Vec<
     let index = layout.path().join("index.json");
     let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
     let entries = text["manifests"].as_array_mut().unwrap();
-    let entry = entries.iter_mut().find(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == tag).unwrap();
+    let entry =
+        entries.iter_mut().find(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == tag).unwrap();
     entry["digest"] = digest.into();
     entry["size"] = size.into();
     fs::write(index, text.to_string()).unwrap();
@@ -177,8 +179,10 @@ fn rewrite_first_layer(layout: &Layout, tag: &str, change: impl FnOnce(&mut Vec<
 #[test]
 fn truncated_and_corrupt_compression_are_named_as_such() {
     let registry = Registry::plain();
-    let changes: [(&str, fn(&mut Vec<u8>)); 2] =
-        [("layer_truncated", |layer| layer.truncate(layer.len() / 2)), ("layer_corrupt", |layer| layer[20..60].fill(0xff))];
+    let changes: [(&str, fn(&mut Vec<u8>)); 2] = [
+        ("layer_truncated", |layer| layer.truncate(layer.len() / 2)),
+        ("layer_corrupt", |layer| layer[20..60].fill(0xff)),
+    ];
     for (code, change) in changes {
         let layout = sample();
         rewrite_first_layer(&layout, "v1", change);
@@ -237,7 +241,10 @@ fn process_that_dies_at_any_stage_leaves_only_what_the_cleaner_removes() {
         child.args(["--exact", "pulls_and_dies", "--ignored"]);
         child.env(CHILD, format!("{stage} {reference} {}", store.path().display()));
         assert!(!child.output().unwrap().status.success(), "the child was to die at {stage}");
-        assert!(store.images.find(&parse(&reference), microagent_image::Platform::host()).unwrap().is_none(), "{stage}");
+        assert!(
+            store.images.find(&parse(&reference), microagent_image::Platform::host()).unwrap().is_none(),
+            "{stage}"
+        );
         store.images.collect_garbage().unwrap();
         store.images.prune(false, false, &|_| false).unwrap();
         store.assert_empty();
@@ -253,7 +260,8 @@ fn limits_on_layers_are_those_of_the_store() {
     let store = Store::new();
     let limits = microagent_image::rootfs::Limits { total_bytes: MEGABYTE, ..Default::default() };
     let strict = store.images.clone().with_limits(limits);
-    let outcome = strict.ensure(&parse(&registry.reference("demo:v1")), &PullOptions::default(), &microagent_image::Silent);
+    let outcome =
+        strict.ensure(&parse(&registry.reference("demo:v1")), &PullOptions::default(), &microagent_image::Silent);
     assert_eq!(outcome.unwrap_err().code(), "layer_limit_exceeded");
     store.assert_empty();
 }

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Store, extract, files, parse, read, sample};
-use microagent_image::{BaseImage, Error, Image, ImageConfig, ImportOptions, Platform, PullOptions, PullPolicy, Silent};
+use microagent_image::{
+    BaseImage, Error, Image, ImageConfig, ImportOptions, Platform, PullOptions, PullPolicy, Silent,
+};
 use microagent_protocol::Fault;
 use microagent_testing::{Layout, Registry, run, tool};
 use tempfile::TempDir;
@@ -79,14 +81,16 @@ fn docker_archive_brings_its_name_and_its_uncompressed_layers() {
         assert!(image.layers.iter().all(|layer| layer.digest == layer.diff_id), "{:?}", image.layers);
         assert_is_sample(&image, &base);
     }
-    let error = import(&store, &format!("docker-archive:{}:localhost/demo:v2", file.display()), &ImportOptions::default()).unwrap_err();
+    let error =
+        import(&store, &format!("docker-archive:{}:localhost/demo:v2", file.display()), &ImportOptions::default())
+            .unwrap_err();
     assert!(error.to_string().contains("localhost/demo:v1"), "{error}");
 }
 
 #[test]
-fn docker_archive_saved_by_podman_is_understood() {
+fn docker_archive_committed_by_buildah_is_understood() {
     let store = Store::new();
-    let storage = tempfile::tempdir().unwrap();
+    let (storage, content) = (tempfile::tempdir().unwrap(), files(&[("etc/name", b"built")]));
     let buildah = |arguments: &[&str]| {
         let mut command = tool("buildah");
         command.args(["--storage-driver", "vfs"]);
@@ -94,11 +98,13 @@ fn docker_archive_saved_by_podman_is_understood() {
         run(command.args(arguments))
     };
     let file = storage.path().join("saved.tar");
-    let id = String::from_utf8(buildah(&["pull", "--quiet", &sample().source("v1")])).unwrap();
-    buildah(&["push", "--quiet", id.trim(), &format!("docker-archive:{}:localhost/built:1", file.display())]);
+    buildah(&["from", "--name", "work", "scratch"]);
+    buildah(&["copy", "work", content.path().to_str().unwrap(), "/"]);
+    buildah(&["config", "--cmd", "[\"/run\"]", "work"]);
+    buildah(&["commit", "--quiet", "work", &format!("docker-archive:{}:localhost/built:1", file.display())]);
     let (image, base) = import(&store, file.to_str().unwrap(), &ImportOptions::default()).unwrap();
-    assert_eq!(image.reference, parse("localhost/built:1"));
-    assert_is_sample(&image, &base);
+    assert_eq!((image.reference, image.config.cmd), (parse("localhost/built:1"), vec!["/run".to_owned()]));
+    assert_eq!(read(&base, "etc/name"), b"built");
 }
 
 fn root_tar(compress: Option<&str>) -> (TempDir, PathBuf) {
@@ -218,7 +224,11 @@ fn what_is_no_image_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().join("notes.txt");
     fs::write(&text, "not an archive at all").unwrap();
-    for source in [text.display().to_string(), directory.path().display().to_string(), format!("docker-archive:{}", text.display())] {
+    for source in [
+        text.display().to_string(),
+        directory.path().display().to_string(),
+        format!("docker-archive:{}", text.display()),
+    ] {
         let error = import(&Store::new(), &source, &named("demo")).unwrap_err();
         assert_eq!(error.code(), "invalid_image_import", "{source}: {error:?}");
         assert!(error.to_string().contains(directory.path().to_str().unwrap()), "{error}");

@@ -21,7 +21,8 @@ fn pulled_image_has_its_config_its_layers_and_its_merged_files() {
     assert!(image.config.env.contains(&"GREETING=hello".to_owned()), "{:?}", image.config.env);
     assert_eq!((image.config.user.as_str(), image.config.working_dir.as_str()), ("1000:1000", "/srv"));
     let manifest = layout.manifest("v1");
-    let digests: Vec<&str> = manifest["layers"].as_array().unwrap().iter().map(|l| l["digest"].as_str().unwrap()).collect();
+    let digests: Vec<&str> =
+        manifest["layers"].as_array().unwrap().iter().map(|l| l["digest"].as_str().unwrap()).collect();
     assert_eq!(image.layers.iter().map(|layer| layer.digest.to_string()).collect::<Vec<_>>(), digests);
     let root = extract(&base);
     assert_eq!(std::fs::read(root.path().join("root/etc/name")).unwrap(), b"upper");
@@ -75,7 +76,8 @@ fn index_gives_each_platform_its_own_image_and_names_what_it_lacks() {
     }
     let images = [("amd64", layout.source("amd64")), ("arm64", layout.source("arm64"))];
     let index = push_index(&registry, &images, "multi:v1");
-    let pull = |reference: &str, platform| store.pull_with(reference, &PullOptions { platform, ..PullOptions::default() });
+    let pull =
+        |reference: &str, platform| store.pull_with(reference, &PullOptions { platform, ..PullOptions::default() });
     let name = registry.reference("multi:v1");
     let (amd64, base) = pull(&name, Platform::AMD64).unwrap();
     assert_eq!(read(&base, "architecture"), b"amd64");
@@ -169,12 +171,8 @@ fn images_that_share_a_layer_fetch_it_once() {
     let (registry, store) = (Registry::plain(), Store::new());
     let layout = big(2);
     layout.push("big", &registry, "demo:one");
-    layout.image("more");
     let extra = files(&[("extra", b"extra")]);
-    run(tool("umoci").args(["tag", "--image"]).arg(format!("{}:big", layout.path().display())).arg("two"));
-    run(
-        tool("umoci").args(["insert", "--rootless", "--image"]).arg(format!("{}:two", layout.path().display())).arg(extra.path()).arg("/extra"),
-    );
+    layout.image_from("big", "two").layer(extra.path(), "/extra");
     layout.push("two", &registry, "demo:two");
     let proxy = Cutter::start(registry.port());
     let pull = |tag: &str| store.pull(&format!("{}/demo:{tag}", proxy.address())).unwrap().0;
@@ -203,9 +201,12 @@ fn progress_tells_every_stage_in_order_and_ends_at_the_total() {
     let (registry, store) = (Registry::plain(), Store::new());
     big(2).push("big", &registry, "demo:v1");
     let recorder = Recorder::default();
-    let (image, _) = store.images.ensure(&parse(&registry.reference("demo:v1")), &PullOptions::default(), &recorder).unwrap();
+    let (image, _) =
+        store.images.ensure(&parse(&registry.reference("demo:v1")), &PullOptions::default(), &recorder).unwrap();
     let events = recorder.0.into_inner().unwrap();
-    let at = |name: &str| events.iter().position(|event| event.starts_with(name)).unwrap_or_else(|| panic!("{name}: {events:?}"));
+    let at = |name: &str| {
+        events.iter().position(|event| event.starts_with(name)).unwrap_or_else(|| panic!("{name}: {events:?}"))
+    };
     let stages = ["Resolving", "Resolved", "Layer", "Unpacked", "Building", "Built"].map(at);
     assert!(stages.is_sorted(), "{events:?}");
     let size = image.layers[0].size;
@@ -234,7 +235,11 @@ fn cancelled_at_any_stage_stops_and_leaves_only_what_the_cleaner_removes() {
         let options = PullOptions::default();
         let outcome = store.images.ensure(&parse(&reference), &options, &CancelAt(stage, &options.cancellation));
         assert!(matches!(outcome, Err(Error::Cancelled)), "{stage}: {outcome:?}");
-        assert!(!store.files().iter().any(|name| name.starts_with("work/") || name.starts_with("bases/")), "{stage}: {:?}", store.files());
+        assert!(
+            !store.files().iter().any(|name| name.starts_with("work/") || name.starts_with("bases/")),
+            "{stage}: {:?}",
+            store.files()
+        );
         store.images.collect_garbage().unwrap();
         store.assert_empty();
         store.pull(&reference).unwrap();
@@ -253,7 +258,8 @@ fn rootfs_is_written_in_either_format_and_replaces_what_was_there() {
     let built = store.images.rootfs_build(&image, &out, BaseFormat::Erofs, None, &cancellation, &Silent).unwrap();
     assert_eq!(Digest::of(&std::fs::read(&out).unwrap()), base.record.digest);
     assert_eq!(built.size, base.size);
-    let built = store.images.rootfs_build(&image, &out, BaseFormat::Ext4, Some(64 << 20), &cancellation, &Silent).unwrap();
+    let built =
+        store.images.rootfs_build(&image, &out, BaseFormat::Ext4, Some(64 << 20), &cancellation, &Silent).unwrap();
     assert_eq!((built.format, built.size), (BaseFormat::Ext4, 64 << 20));
     run(tool("e2fsck").arg("-fn").arg(&out));
     let shown = run(tool("debugfs").args(["-R", "cat /etc/name"]).arg(&out));

@@ -8,7 +8,10 @@ use std::path::Path;
 
 use microagent_image::rootfs::{Error, Limits, Tree, write_erofs, write_erofs_observed};
 use proptest::prelude::*;
-use rootfs_support::{Item, Mount, TarWriter, assert_same, can_mount, file_of, list, merge, nasty_layers, pattern, run, umoci_unpack};
+use rootfs_support::{
+    Item, Mount, TarWriter, assert_same, can_mount, file_of, list, list_nasty_by_umoci, merge, nasty_layers, pattern,
+    run,
+};
 
 fn write(tree: &Tree, path: &Path) {
     let written = write_erofs(tree, &File::create_new(path).unwrap()).unwrap();
@@ -32,7 +35,7 @@ fn a_nasty_image_mounts_as_what_another_unpacker_makes_of_its_layers() {
     write(&merge(&layers).unwrap(), &image);
     check(&image);
     if can_mount() {
-        let expected = list(&umoci_unpack(&layers, scratch.path()));
+        let expected = list_nasty_by_umoci(&layers, scratch.path());
         let mounted = scratch.path().join("mounted");
         let _mount = Mount::new("erofs", &image, &mounted);
         assert_same(&list(&mounted), &expected);

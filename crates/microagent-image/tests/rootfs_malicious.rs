@@ -51,7 +51,10 @@ fn a_terabyte_claimed_by_a_sparse_file_is_refused_by_name() {
     writer.item(&Item::file("f", ""));
     let error = refuse(writer.finish());
     assert_eq!(error.to_string(), "the layer exceeds the limit `total_bytes` of 68719476736: it has 1099511627776");
-    assert_eq!((error.code(), error.kind(), error.retryable()), ("layer_limit_exceeded", FaultKind::ResourceExhausted, false));
+    assert_eq!(
+        (error.code(), error.kind(), error.retryable()),
+        ("layer_limit_exceeded", FaultKind::ResourceExhausted, false)
+    );
 }
 
 #[test]

@@ -183,7 +183,8 @@ fn refusal_code(code: RefusalCode) -> &'static str {
 
 fn refusal_kind(code: RefusalCode) -> FaultKind {
     match code {
-        RefusalCode::BadRequest | RefusalCode::WorkingDirectory | RefusalCode::CommandNotExecutable => FaultKind::Usage,
+        RefusalCode::BadRequest => FaultKind::Usage,
+        RefusalCode::WorkingDirectory | RefusalCode::CommandNotExecutable => FaultKind::Permanent,
         RefusalCode::UnknownVerb | RefusalCode::WrongState | RefusalCode::DiskMissing => FaultKind::Internal,
         RefusalCode::MountFailed => FaultKind::Invalid,
         RefusalCode::CommandNotFound | RefusalCode::UserUnknown | RefusalCode::NoSuchProcess => FaultKind::NotFound,

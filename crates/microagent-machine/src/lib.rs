@@ -1,4 +1,4 @@
-//! MicroVMs: everything from a kernel file to a guest that answers.
+//! Virtual machines: everything from a kernel file to a guest that answers.
 //!
 //! - [`probe`] finds out what this host can run machines with: a KVM that works, QEMU, Firecracker.
 //! - [`kernel`] gets a guest kernel and its modules from a distribution package, a file or a URL, and keeps it verified.

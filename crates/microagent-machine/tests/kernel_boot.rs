@@ -4,14 +4,13 @@ mod common;
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{installed, run, run_again};
+use common::{as_ordinary_user, installed, run, run_again};
 use microagent_machine::initramfs::{Initramfs, build};
 use microagent_machine::kernel::{Feature, Kernel, KernelStore, Source, Support};
 use microagent_machine::probe::measure_tsc_khz;
@@ -84,13 +83,9 @@ fn an_ordinary_user_installs_a_kernel_and_boots_it() {
     let work = tempfile::tempdir().unwrap();
     compile_init(work.path());
     fs::copy(common::package(), work.path().join("kernel.deb")).unwrap();
-    let mut wrap = Vec::new();
-    if rustix::process::getuid().is_root() {
-        chown(work.path(), Some(65534), Some(65534)).unwrap();
-        wrap = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
-    }
-    let environment = [("TEST_STATE", work.path().as_os_str()), ("TMPDIR", work.path().as_os_str())];
-    run_again("install_and_boot_as_this_user", work.path(), &wrap, &environment);
+    let wrap = as_ordinary_user(work.path());
+    let environment = [("TEST_STATE", work.path().as_os_str()), ("TMPwork.path()", work.path().as_os_str())];
+    run_again("install_and_boot_as_this_user", work.path(), wrap, &environment);
 }
 
 #[test]
@@ -135,10 +130,8 @@ fn boot(kernel: &Kernel, init: &Path, work: &Path) {
 
 /// What the guest prints until it ends.
 fn run_machine(kernel: &Kernel, initramfs: &Path, disk: &Path) -> String {
-    let mut command_line = "console=ttyS0 quiet reboot=t panic=-1 no_timer_check".to_owned();
-    if let Some(khz) = measure_tsc_khz() {
-        command_line += &format!(" tsc_early_khz={khz}");
-    }
+    let tsc = measure_tsc_khz().map(|khz| format!("tsc_early_khz={khz}")).unwrap_or_default();
+    let command_line = format!("console=ttyS0 quiet reboot=t panic=-1 no_timer_check {tsc}");
     let mut machine = Command::new("qemu-system-x86_64")
         .args(["-M", "microvm,acpi=on", "-accel", "tcg", "-cpu", "max", "-m", "256", "-nodefaults", "-no-user-config"])
         .args(["-display", "none", "-no-reboot", "-serial", "stdio", "-append", &command_line])

@@ -3,12 +3,12 @@
 mod common;
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use common::{installed, package, run, run_again};
+use common::{as_ordinary_user, installed, package, run, run_again};
 use microagent_machine::kernel::{
     Error, Feature, ImageFormat, Kernel, KernelStore, Origin, Progress, Source, Stage, Support,
 };
@@ -338,13 +338,9 @@ fn install_from_the_package_manager() {
 #[test]
 fn the_package_manager_serves_an_ordinary_user() {
     let state = tempfile::tempdir().unwrap();
-    let mut wrap = Vec::new();
-    if rustix::process::getuid().is_root() {
-        chown(state.path(), Some(65534), Some(65534)).unwrap();
-        wrap = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
-    }
+    let wrap = as_ordinary_user(state.path());
     let environment = [("TEST_STATE", state.path().as_os_str()), ("HOME", state.path().as_os_str())];
-    run_again("install_from_the_package_manager", state.path(), &wrap, &environment);
+    run_again("install_from_the_package_manager", state.path(), wrap, &environment);
 }
 
 #[test]
@@ -353,7 +349,7 @@ fn the_package_manager_serves_where_its_lists_are_missing() {
     let lists = state.path().join("no-lists");
     fs::create_dir_all(lists.join("partial")).unwrap();
     let configuration = state.path().join("apt.conf");
-    fs::write(&configuration, format!("Dir::State::lists {:?};\nDir::Cache {lists:?};\n", lists)).unwrap();
+    fs::write(&configuration, format!("Dir::State::lists {lists:?};\nDir::Cache {lists:?};\n")).unwrap();
     let environment = [("TEST_STATE", state.path().as_os_str()), ("APT_CONFIG", configuration.as_os_str())];
     run_again("install_from_the_package_manager", state.path(), &[], &environment);
 }

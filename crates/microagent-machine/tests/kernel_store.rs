@@ -4,11 +4,12 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{installed, run};
-use microagent_machine::kernel::{Error, Feature, Kernel, KernelStore, Source, Support};
+use common::{again, installed, run};
+use microagent_machine::kernel::{Error, Feature, Kernel, KernelStore, Progress, Source, Support};
 use microagent_protocol::Fault;
 
 /// A store of its own with the real kernel in it.
@@ -149,15 +150,31 @@ fn a_record_that_is_not_ours_is_refused_and_its_kernel_can_be_removed() {
 }
 
 #[test]
-fn what_a_crash_left_is_collected_and_nothing_else() {
-    let Fixture { directory: _directory, store, kernel } = fixture();
-    let left = store.directory().join(".unfinished-crash");
-    fs::create_dir_all(left.join("unpacked/boot")).unwrap();
-    assert_eq!(store.list().unwrap().len(), 1, "it is not a kernel");
-    assert_eq!(store.collect_garbage().unwrap(), [left.clone()]);
-    assert!(!left.exists());
+fn an_install_that_died_leaves_only_what_is_collected() {
+    let Fixture { directory, store, kernel } = fixture();
+    let mut install = again("die_while_installing", directory.path(), &[]);
+    install.env("TEST_STATE", directory.path());
+    let ended = install.output().unwrap();
+    assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{}", String::from_utf8_lossy(&ended.stderr));
+    let listed: Vec<_> = store.list().unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(listed, std::slice::from_ref(&kernel.name), "what was left is not a kernel");
+    let removed = store.collect_garbage().unwrap();
+    assert!(removed.len() == 1 && !removed[0].exists(), "{removed:?}");
+    assert!(store.collect_garbage().unwrap().is_empty());
     assert_eq!(store.verify(&kernel.name).unwrap(), []);
     assert_eq!(store.default_kernel().unwrap(), kernel);
+}
+
+#[test]
+#[ignore = "run by the test above, which expects it to die"]
+fn die_while_installing() {
+    let state = PathBuf::from(std::env::var_os("TEST_STATE").expect("run by another test"));
+    let store = KernelStore::open(&state.join("kernels"));
+    let _ = store.install(&Source::Path(common::package()), &mut |step| {
+        if matches!(step, Progress::Unpacking { .. }) {
+            std::process::abort();
+        }
+    });
 }
 
 #[test]

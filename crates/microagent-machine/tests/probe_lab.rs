@@ -54,12 +54,12 @@ fn pack_lab(work: &Path, modules: &Path) -> PathBuf {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).expect("`busybox-static` is needed by this test");
-    let mut insert = String::new();
     for module in KVM_MODULES {
         let name = module.rsplit('/').next().unwrap();
         fs::copy(modules.join(module), root.join("modules").join(name)).unwrap();
-        insert += &format!("/bin/busybox insmod /modules/{name}\n");
     }
+    let insert =
+        KVM_MODULES.map(|module| format!("/bin/busybox insmod /modules/{}\n", module.rsplit('/').next().unwrap()));
     let program = std::env::current_exe().unwrap();
     run(Command::new("strip").arg("-o").arg(root.join("probe")).arg(&program));
     let libraries = run(Command::new("ldd").arg(&program)).stdout;
@@ -73,8 +73,9 @@ fn pack_lab(work: &Path, modules: &Path) -> PathBuf {
          /bin/busybox mount -t proc proc /proc\n\
          /bin/busybox mount -t sysfs sys /sys\n\
          /bin/busybox mount -t devtmpfs dev /dev\n\
-         {insert}/probe --exact kvm_works_here --include-ignored --nocapture\n\
-         /bin/busybox reboot -f\n"
+         {}/probe --exact kvm_works_here --include-ignored --nocapture\n\
+         /bin/busybox reboot -f\n",
+        insert.concat()
     );
     fs::write(root.join("init"), init).unwrap();
     run(Command::new("chmod").arg("755").arg(root.join("init")));

@@ -108,7 +108,8 @@ impl Shared {
 
     /// Records the request, and decides whether the answer will be cut.
     fn note(&self, text: &str, remaining: &AtomicU64) {
-        let lines = text.lines().filter(|line| line.starts_with("GET ") || line.to_ascii_lowercase().starts_with("range:"));
+        let lines =
+            text.lines().filter(|line| line.starts_with("GET ") || line.to_ascii_lowercase().starts_with("range:"));
         let lines: Vec<String> = lines.map(str::to_owned).collect();
         let is_blob = lines.iter().any(|line| line.contains("/blobs/"));
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);

@@ -1,6 +1,6 @@
 //! Images made by `umoci` from directories.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -37,7 +37,7 @@ impl Layout {
     }
 
     /// The directory.
-    pub fn path(&self) -> std::path::PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.directory.path().join("layout")
     }
 
@@ -46,6 +46,13 @@ impl Layout {
         let image = LayoutImage { layout: self, tag: tag.to_owned() };
         run(tool("umoci").args(["new", "--image", &image.name()]));
         image
+    }
+
+    /// A new image named `tag` that starts as a copy of the image `base`, sharing its layers.
+    pub fn image_from(&self, base: &str, tag: &str) -> LayoutImage<'_> {
+        let base = LayoutImage { layout: self, tag: base.to_owned() };
+        run(tool("umoci").args(["tag", "--image", &base.name(), tag]));
+        LayoutImage { layout: self, tag: tag.to_owned() }
     }
 
     /// The image in the notation of `skopeo`.
@@ -76,21 +83,19 @@ impl Layout {
 
 impl LayoutImage<'_> {
     /// Adds a layer that puts the contents of `directory` at `target` in the image.
-    #[must_use]
-    pub fn layer(self, directory: &Path, target: &str) -> Self {
+    pub fn layer(&self, directory: &Path, target: &str) -> &Self {
         run(tool("umoci").args(["insert", "--rootless", "--image", &self.name()]).arg(directory).arg(target));
         self
     }
 
     /// Adds a layer whose tar is the one given, entry for entry.
-    #[must_use]
-    pub fn tar_layer(self, tar: &Path) -> Self {
+    pub fn tar_layer(&self, tar: &Path) -> &Self {
         run(tool("umoci").args(["raw", "add-layer", "--image", &self.name()]).arg(tar));
         self
     }
 
     /// Changes the config, with the options of `umoci config`.
-    pub fn configure(self, options: &[&str]) -> Self {
+    pub fn configure(&self, options: &[&str]) -> &Self {
         run(tool("umoci").args(["config", "--image", &self.name()]).args(options));
         self
     }

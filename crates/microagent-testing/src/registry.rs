@@ -172,21 +172,20 @@ fn new_directory() -> TempDir {
 
 fn configure(directory: &Path, guard: &Guard) -> String {
     let path = directory.display();
-    let mut http = "http:\n  addr: 127.0.0.1:0\n".to_owned();
-    let mut auth = String::new();
-    match guard {
-        Guard::None => {}
-        Guard::Tls => http += &format!("  tls:\n    certificate: {path}/server.crt\n    key: {path}/server.key\n"),
-        Guard::Basic => auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {path}/htpasswd\n"),
+    // `tls` continues the `http` section, which is why that one comes last.
+    let guarded = match guard {
+        Guard::None => String::new(),
+        Guard::Tls => format!("  tls:\n    certificate: {path}/server.crt\n    key: {path}/server.key\n"),
+        Guard::Basic => format!("auth:\n  htpasswd:\n    realm: test\n    path: {path}/htpasswd\n"),
         Guard::Token(server) => {
             let (realm, service, issuer) = (server.realm(), token::SERVICE, token::ISSUER);
-            auth = format!(
+            format!(
                 "auth:\n  token:\n    realm: {realm}\n    service: {service}\n    issuer: {issuer}\n    rootcertbundle: {path}/token.crt\n"
-            );
+            )
         }
-    }
+    };
     format!(
-        "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\n  delete:\n    enabled: true\n{http}{auth}"
+        "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:0\n{guarded}"
     )
 }
 
@@ -212,7 +211,8 @@ fn make_certificates(directory: &Path) {
     let request = ["req", "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.csr"];
     openssl(&[&request[..], &new_key].concat());
     std::fs::write(directory.join("server.ext"), "subjectAltName=IP:127.0.0.1\n").expect("writing the extensions");
-    let sign = ["x509", "-req", "-days", "2", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"];
+    let sign =
+        ["x509", "-req", "-days", "2", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"];
     openssl(&[&sign[..], &["-extfile", "server.ext", "-out", "server.crt"]].concat());
 }
 

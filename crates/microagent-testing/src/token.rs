@@ -26,7 +26,8 @@ impl TokenServer {
     /// Starts the server in a thread that ends with the test. Leaves `token.crt` in `directory` for the registry.
     pub(crate) fn start(directory: &Path) -> TokenServer {
         let certificate = directory.join("token.crt");
-        let arguments = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=token", "-keyout"];
+        let arguments =
+            ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=token", "-keyout"];
         run(tool("openssl").args(arguments).arg(directory.join("token.key")).arg("-out").arg(&certificate));
         let pem = std::fs::read_to_string(&certificate).expect("reading the certificate");
         let der: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
@@ -82,7 +83,8 @@ fn answer(stream: &TcpStream, signer: &Signer) -> std::io::Result<()> {
         }
     }
     let header = |name: &str| {
-        let found = head.iter().skip(1).filter_map(|line| line.split_once(':')).find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found =
+            head.iter().skip(1).filter_map(|line| line.split_once(':')).find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.trim().to_owned())
     };
     let length = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
@@ -98,9 +100,11 @@ fn answer(stream: &TcpStream, signer: &Signer) -> std::io::Result<()> {
         || (field("grant_type") == Some("refresh_token") && field("refresh_token") == Some(Registry::IDENTITY_TOKEN));
     let mut scope = field("scope").unwrap_or_default().split(':').skip(1);
     let (repository, actions) = (scope.next().unwrap_or_default(), scope.next().unwrap_or_default());
-    let (status, body) = match known && field("service") == Some(SERVICE) {
-        true => ("200 OK", json!({ "token": signer.token(repository, &actions.split(',').collect::<Vec<_>>()) }).to_string()),
-        false => ("401 Unauthorized", "{}".to_owned()),
+    let (status, body) = if known && field("service") == Some(SERVICE) {
+        let token = signer.token(repository, &actions.split(',').collect::<Vec<_>>());
+        ("200 OK", json!({ "token": token }).to_string())
+    } else {
+        ("401 Unauthorized", "{}".to_owned())
     };
     let length = body.len();
     write!(&*stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")

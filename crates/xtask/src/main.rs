@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use xtask::kvm_lab::Lab;
+use xtask::images::RECIPES;
+use xtask::kvm_lab::{InLab, Lab};
 use xtask::packages::Purpose;
-use xtask::{Error, Result, setup};
+use xtask::registry::Registry;
+use xtask::workspace::Build;
+use xtask::{Error, Result, bench, demo, fuzz, setup, suite};
 
 /// The tasks of a developer of microagent.
 #[derive(Parser)]
@@ -25,11 +28,34 @@ enum Task {
         #[arg(default_value = "all")]
         purpose: Purpose,
     },
+    /// Boot a microVM from an image made and served here, and tell what happens
+    Demo,
+    /// Run every test
+    Test,
+    /// Check format, lints, documentation, licences and dependencies
+    Lint,
+    /// Measure, and print the figures
+    Bench {
+        /// Measure 3 times instead of 9
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Run every fuzz target for a while
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// Make the images of the tests and the demo, those that are missing
+    Images,
+    /// Serve the images from a real registry until interrupted
+    Registry,
     /// Run a command in an emulated machine that has KVM
     KvmLab(KvmLab),
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 struct KvmLab {
     /// Memory of the machine, in MiB
     #[arg(long, value_name = "MIB")]
@@ -40,6 +66,16 @@ struct KvmLab {
     /// The command, which sees this host's files and may change its own copy of them
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
+    #[command(subcommand)]
+    product: Option<Product>,
+}
+
+#[derive(Subcommand)]
+enum Product {
+    /// Run `microagent doctor`, which finds a KVM that works
+    Doctor,
+    /// Boot a microVM on real KVM and run `uname -a` in it
+    Run,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +92,13 @@ impl Task {
     fn run(self) -> Result<ExitCode> {
         match self {
             Task::Setup { purpose } => setup::run(purpose)?,
+            Task::Demo => demo::run()?,
+            Task::Test => suite::test()?,
+            Task::Lint => suite::lint()?,
+            Task::Bench { quick } => bench::run(quick)?,
+            Task::Fuzz { seconds } => fuzz::run(seconds)?,
+            Task::Images => images()?,
+            Task::Registry => registry()?,
             Task::KvmLab(lab) => return lab.run(),
         }
         Ok(ExitCode::SUCCESS)
@@ -71,8 +114,33 @@ impl KvmLab {
         if let Some(seconds) = self.deadline {
             lab = lab.deadline(Duration::from_secs(seconds));
         }
-        lab.run(self.command).map(ExitCode::from)
+        let command = match self.product {
+            None => self.command,
+            Some(Product::Doctor) => InLab::prepare(Build::Release)?.doctor(),
+            Some(Product::Run) => InLab::prepare(Build::Release)?.run(&["uname", "-a"]),
+        };
+        lab.run(command).map(ExitCode::from)
     }
+}
+
+fn images() -> Result<()> {
+    for recipe in RECIPES {
+        let layout = recipe.prepare()?;
+        for tag in recipe.tags {
+            println!("{}:{tag}\t{}", recipe.name, layout.reference(tag));
+        }
+    }
+    Ok(())
+}
+
+fn registry() -> Result<()> {
+    let registry = Registry::serve(&RECIPES)?;
+    for recipe in RECIPES {
+        for tag in recipe.tags {
+            println!("{}", registry.reference(recipe, tag));
+        }
+    }
+    registry.wait()
 }
 
 fn chain(error: &Error) -> String {

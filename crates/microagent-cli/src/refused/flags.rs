@@ -49,15 +49,17 @@ impl Flag {
     }
 }
 
-const OWN_KERNEL: &str = "it has a kernel of its own, in which the command may do anything its user may";
-const NO_NAMESPACES: &str = "it shares no namespace with the host, because it shares no kernel with it";
-const NO_DEVICES: &str = "devices of the host are not passed into it";
-const NO_MOUNTS: &str = "the host's directories cannot be mounted in it";
-const LIMITED_BY_SIZE: &str = "what it may use is the size of the machine";
+const OWN_KERNEL: &str = "a microVM has a kernel of its own, in which the command may do anything its user may";
+const NO_NAMESPACES: &str = "a microVM shares no namespace with the host, because it shares no kernel with it";
+const NO_DEVICES: &str = "devices of the host are not passed into a microVM";
+const NO_MOUNTS: &str = "directories of the host cannot be mounted in a microVM";
+const LIMITED_BY_SIZE: &str = "what a microVM may use is the size of the machine";
 const LEAVE_OUT: &str = "leave it out";
 const SIZE_IT: &str = "size the machine with `--profile`, `--memory`, `--cpus` and `--size-mib`";
-const BRING_FILES: &str = "build the files into the image, or write them with `--setup`; tar bundles and ext4 disks come in a later version";
-const BACKGROUND: &str = "`run` lasts as long as its command: put it in the background with the shell, `microagent run ... &`";
+const BRING_FILES: &str =
+    "build the files into the image, or write them with `--setup`; tar bundles and ext4 disks come in a later version";
+const BACKGROUND: &str =
+    "`run` lasts as long as its command: put it in the background with the shell, `microagent run ... &`";
 const NO_NETWORK: &str = "today's machines have no network interface";
 
 const FLAGS: &[Flag] = &[
@@ -110,7 +112,7 @@ const FLAGS: &[Flag] = &[
     container("mount", NO_MOUNTS, BRING_FILES),
     container("volumes-from", NO_MOUNTS, BRING_FILES),
     container("tmpfs", OWN_KERNEL, "mount it in the guest: `--setup 'mount -t tmpfs tmpfs /path'`"),
-    container("detach", "it ends with the process that started it", BACKGROUND).short('d').switch(),
+    container("detach", "a microVM ends with the process that started it", BACKGROUND).short('d').switch(),
     container("attach", "both outputs are always attached", "leave it out; `-i` attaches standard input").short('a'),
     container("memory-swap", LIMITED_BY_SIZE, SIZE_IT),
     container("cpu-shares", LIMITED_BY_SIZE, SIZE_IT),
@@ -129,10 +131,10 @@ const FLAGS: &[Flag] = &[
     container("add-host", NO_NETWORK, "write it in the guest: `--setup 'echo ADDRESS NAME >> /etc/hosts'`"),
     container("ip", NO_NETWORK, LEAVE_OUT),
     container("mac-address", NO_NETWORK, LEAVE_OUT),
-    container("log-driver", "its output goes to standard output and standard error", "redirect them"),
-    container("label", "workspaces have a name and no labels", "name it with `--name`").short('l'),
-    container("cidfile", "it is a workspace with a name", "name it with `--name`"),
-    container("platform", "it runs the host's architecture", "choose the image's architecture with `--arch`"),
+    container("log-driver", "the output goes to standard output and standard error", "redirect them"),
+    container("label", "a workspace has a name and no labels", "name it with `--name`").short('l'),
+    container("cidfile", "a microVM is a workspace with a name", "name it with `--name`"),
+    container("platform", "a microVM has the architecture of its host", "name an image's architecture with `--arch`"),
 ];
 
 /// The first refused flag of a command line, if it has one.
@@ -223,7 +225,9 @@ mod tests {
         for volume in ["/host/dir:/work", "./src:/src:ro", "~/x:/y", "a/b:/c"] {
             assert!(names_host_directory(volume), "{volume}");
         }
-        for volume in ["data:/work", "/tmp/config.tar:/config:ro", "./x.tgz:/x", "/tmp/workspace.ext4:/workspace:rw", ""] {
+        for volume in
+            ["data:/work", "/tmp/config.tar:/config:ro", "./x.tgz:/x", "/tmp/workspace.ext4:/workspace:rw", ""]
+        {
             assert!(!names_host_directory(volume), "{volume}");
         }
     }

@@ -48,7 +48,7 @@ pub(crate) fn network(mode: &str) -> Option<Error> {
         "none" => Some(Error::usage("`--network` cannot be `none`", "the same is called `--network isolated`")),
         _ if mode == "host" || mode == "bridge" || mode.contains(':') => Some(
             Refusal::Container {
-                reason: "it has a kernel and network of its own and cannot join one of the host's",
+                reason: "a microVM has a kernel and network of its own and cannot join one of the host",
                 advice: "use `--network isolated`",
             }
             .explain(what),

@@ -19,7 +19,7 @@ const fn container(name: &'static str, reason: &'static str, advice: &'static st
     Entry { name, refusal: Refusal::Container { reason, advice } }
 }
 
-const ONE_MACHINE: &str = "each is on its own, and nothing here groups them";
+const ONE_MACHINE: &str = "every microVM is on its own, and nothing here groups them";
 
 const VERBS: &[Entry] = &[
     later("create"),
@@ -57,13 +57,21 @@ const VERBS: &[Entry] = &[
     container("pod", ONE_MACHINE, "start each machine with `microagent run`"),
     container(
         "build",
-        "it runs images, and other tools make them",
+        "microagent runs images, and other tools make them",
         "build with `buildah build` or `docker build`, then `microagent image import` the archive",
     ),
     container("ps", "what exists is a workspace, running or not", "use `microagent list`"),
-    container("attach", "a running command belongs to the `run` that started it", "use `microagent logs` for its output"),
+    container(
+        "attach",
+        "a running command belongs to the `run` that started it",
+        "use `microagent logs` for its output",
+    ),
     container("pull", "images have verbs of their own", "use `microagent image pull`"),
-    container("push", "it runs images, and other tools publish them", "push with `skopeo copy` or `docker push`"),
+    container(
+        "push",
+        "microagent runs images, and other tools publish them",
+        "push with `skopeo copy` or `docker push`",
+    ),
     container("rmi", "images have verbs of their own", "use `microagent image rm`"),
     container("load", "images have verbs of their own", "use `microagent image import`"),
     container(
@@ -99,7 +107,9 @@ impl clap::FromArgMatches for RefusedVerb {
 impl clap::Subcommand for RefusedVerb {
     fn augment_subcommands(command: Command) -> Command {
         // Whatever follows the verb, `--help` included, the answer is the same.
-        let rest = || Arg::new("rest").num_args(0..).action(ArgAction::Append).trailing_var_arg(true).allow_hyphen_values(true);
+        let rest = || {
+            Arg::new("rest").num_args(0..).action(ArgAction::Append).trailing_var_arg(true).allow_hyphen_values(true)
+        };
         command.subcommands(VERBS.iter().map(|entry| {
             let about = match entry.refusal {
                 Refusal::NotYet => "Not supported yet",

@@ -1,6 +1,6 @@
 //! `microagent completions`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::context::Context;
 use crate::error::Error;
 use clap::builder::PossibleValuesParser;
@@ -29,8 +29,8 @@ const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 /// The variable by which the shell's script asks this program.
 const VARIABLE: &str = "COMPLETE";
 
-impl Args {
-    pub(crate) fn run(self, _context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, _context: &Context) -> Result<u8, Error> {
         let shells = Shells::builtins();
         let Some(shell) = shells.completer(&self.shell) else {
             return Err(Error::usage(format!("cannot write completions for `{}`", self.shell), "see `--help`"));

@@ -1,6 +1,6 @@
 //! `microagent delete`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::completion;
 use crate::context::{Context, workspace_name};
 use crate::error::Error;
@@ -29,8 +29,8 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let names = self.names.iter().map(|name| workspace_name(name)).collect::<Result<Vec<Name>, Error>>()?;
         if !self.yes {
             confirm(&self.names, context.format())?;

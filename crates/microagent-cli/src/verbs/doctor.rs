@@ -1,6 +1,6 @@
 //! `microagent doctor`
 
-use super::{DONE, FOUND_WRONG};
+use super::{Action, DONE, FOUND_WRONG};
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::Text;
@@ -20,8 +20,8 @@ Exit status: 0 when machines run here, 1 when they do not.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {}
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let doctor = context.client()?.doctor();
         context.show(&doctor)?;
         Ok(if doctor.verdict == Verdict::Failed { FOUND_WRONG } else { DONE })

@@ -1,6 +1,6 @@
 //! `microagent list`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::Text;
@@ -19,8 +19,8 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {}
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         context.show(&Workspaces(context.client()?.list()?))?;
         Ok(DONE)
     }

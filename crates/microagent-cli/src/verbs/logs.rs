@@ -1,6 +1,6 @@
 //! `microagent logs`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::completion;
 use crate::context::{Context, workspace_name};
 use crate::error::Error;
@@ -39,8 +39,8 @@ enum Log {
     Stderr,
 }
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let name = workspace_name(&self.name)?;
         let logs = context.client()?.logs(&name)?;
         if self.only.is_some() && context.format() != Format::Text {

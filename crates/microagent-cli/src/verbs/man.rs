@@ -1,6 +1,6 @@
 //! `microagent man`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::cli::Cli;
 use crate::context::Context;
 use crate::error::Error;
@@ -23,17 +23,14 @@ pub(crate) struct Args {
     dir: Option<PathBuf>,
 }
 
-impl Args {
-    pub(crate) fn run(self, _context: &Context) -> Result<u8, Error> {
-        match self.dir {
-            Some(dir) => {
-                clap_mangen::generate_to(Cli::command(), &dir).map_err(|source| Error::WriteFile { path: dir, source })?;
-            }
-            None => {
-                let mut page = Vec::new();
-                Man::new(Cli::command()).render(&mut page)?;
-                std::io::stdout().write_all(&page)?;
-            }
+impl Action for Args {
+    fn run(self, _context: &Context) -> Result<u8, Error> {
+        if let Some(dir) = self.dir {
+            clap_mangen::generate_to(Cli::command(), &dir).map_err(|source| Error::WriteFile { path: dir, source })?;
+        } else {
+            let mut page = Vec::new();
+            Man::new(Cli::command()).render(&mut page)?;
+            std::io::stdout().write_all(&page)?;
         }
         Ok(DONE)
     }

@@ -17,6 +17,15 @@ pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod version;
 
+use crate::context::Context;
+use crate::error::Error;
+
+/// What a verb does with its arguments.
+pub(crate) trait Action {
+    /// Does it, shows the result, and returns the exit status.
+    fn run(self, context: &Context) -> Result<u8, Error>;
+}
+
 /// Exit status of a verb that did what it was asked.
 const DONE: u8 = 0;
 /// Exit status of a check that was made and found something wrong.

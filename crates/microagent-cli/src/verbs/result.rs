@@ -1,6 +1,6 @@
 //! `microagent result`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::completion;
 use crate::context::{Context, workspace_name};
 use crate::error::Error;
@@ -23,8 +23,8 @@ pub(crate) struct Args {
     name: String,
 }
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let name = workspace_name(&self.name)?;
         let result = context.client()?.result(&name)?;
         context.show(&result.ok_or(Error::ResultMissing { workspace: self.name })?)?;

@@ -1,7 +1,7 @@
 //! `microagent rootfs`
 
-use super::DONE;
 use super::image::source::SourceArgs;
+use super::{Action, DONE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::{Text, labelled};
@@ -20,7 +20,7 @@ Examples:
 const BUILD_EXAMPLES: &str = "\
 Examples:
   microagent rootfs build --image alpine:3.20 --allow-mutable --out alpine.erofs
-  microagent rootfs build --image docker.io/library/alpine@sha256:0000000000000000000000000000000000000000000000000000000000000000 --out alpine.ext4 --format ext4 --size-mib 2g";
+  microagent rootfs build --image alpine@sha256:... --out alpine.ext4 --format ext4 --size-mib 2g";
 
 /// Build root filesystems without booting them
 #[derive(clap::Args, Debug)]
@@ -68,8 +68,8 @@ enum Format {
     Ext4,
 }
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let Verb::Build(args) = self.verb;
         args.run(context)
     }
@@ -78,7 +78,10 @@ impl Args {
 impl BuildArgs {
     fn run(self, context: &Context) -> Result<u8, Error> {
         if self.format == Format::Erofs && self.size_mib.is_some() {
-            return Err(Error::usage("`--size-mib` is for ext4: an EROFS image is as large as its contents", "add `--format ext4`"));
+            return Err(Error::usage(
+                "`--size-mib` is for ext4: an EROFS image is as large as its contents",
+                "add `--format ext4`",
+            ));
         }
         let options = RootfsOptions {
             image: self.image,

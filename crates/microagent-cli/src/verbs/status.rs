@@ -1,6 +1,6 @@
 //! `microagent status`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::completion;
 use crate::context::{Context, workspace_name};
 use crate::error::Error;
@@ -23,8 +23,8 @@ pub(crate) struct Args {
     name: String,
 }
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let name = workspace_name(&self.name)?;
         context.show(&context.client()?.status(&name)?)?;
         Ok(DONE)

@@ -1,6 +1,6 @@
 //! `microagent version`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::Text;
@@ -18,22 +18,26 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {}
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
-        context.show(&Version { name: "microagent", version: env!("CARGO_PKG_VERSION"), guest_platform: Platform::host() })?;
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
+        context.show(&Program {
+            name: "microagent",
+            version: env!("CARGO_PKG_VERSION"),
+            guest_platform: Platform::host(),
+        })?;
         Ok(DONE)
     }
 }
 
 #[derive(Serialize)]
-struct Version {
+struct Program {
     name: &'static str,
     version: &'static str,
     /// What guests of this host are built for.
     guest_platform: Platform,
 }
 
-impl Text for Version {
+impl Text for Program {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{} {} ({})", self.name, self.version, self.guest_platform)
     }

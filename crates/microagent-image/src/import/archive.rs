@@ -27,7 +27,10 @@ pub(super) struct Archive {
 
 #[derive(Clone, Debug)]
 enum Entry {
-    File { start: u64, length: u64 },
+    File {
+        start: u64,
+        length: u64,
+    },
     /// Another name, relative to the directory of this one, or from the top for hard links.
     Link(Vec<u8>),
 }
@@ -139,7 +142,8 @@ impl Headers<'_> {
 
 /// Sum of all bytes, with the field that holds it counted as spaces.
 fn check_sum(block: &[u8]) -> bool {
-    let sum: u64 = block.iter().enumerate().map(|(at, byte)| u64::from(if (148..156).contains(&at) { b' ' } else { *byte })).sum();
+    let sum: u64 =
+        block.iter().enumerate().map(|(at, byte)| u64::from(if (148..156).contains(&at) { b' ' } else { *byte })).sum();
     number(&block[148..156]) == Some(sum)
 }
 

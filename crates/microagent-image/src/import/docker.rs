@@ -29,7 +29,11 @@ impl Entry {
 }
 
 /// Chooses the image, and makes the manifest it comes without.
-pub(super) fn resolve(archive: &Archive, source: &ImportSource, options: &ImportOptions) -> Result<(Resolved, Extents), Error> {
+pub(super) fn resolve(
+    archive: &Archive,
+    source: &ImportSource,
+    options: &ImportOptions,
+) -> Result<(Resolved, Extents), Error> {
     let what = format!("`{}`", source.path.display());
     let missing = |name: &str| Error::InconsistentImage {
         what: what.clone(),
@@ -73,14 +77,13 @@ fn choose<'a>(list: &'a [Entry], source: &ImportSource) -> Result<(&'a Entry, Op
         };
     };
     let wanted: Reference = wanted.parse()?;
-    let is_wanted = |entry: &&Entry| entry.tags().iter().any(|tag| tag.parse::<Reference>().is_ok_and(|tag| tag == wanted));
-    match list.iter().find(is_wanted) {
-        Some(entry) => Ok((entry, Some(wanted))),
-        None => {
-            let reason = format!("it holds no image named `{}`; it holds {}", wanted.familiar(), names(list));
-            Err(invalid(&source.path, &reason))
-        }
-    }
+    let is_wanted =
+        |entry: &&Entry| entry.tags().iter().any(|tag| tag.parse::<Reference>().is_ok_and(|tag| tag == wanted));
+    let Some(entry) = list.iter().find(is_wanted) else {
+        let reason = format!("it holds no image named `{}`; it holds {}", wanted.familiar(), names(list));
+        return Err(invalid(&source.path, &reason));
+    };
+    Ok((entry, Some(wanted)))
 }
 
 fn names(list: &[Entry]) -> String {

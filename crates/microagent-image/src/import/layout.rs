@@ -38,7 +38,8 @@ impl Files {
 
     fn blob(&self, digest: &Digest, what: &str) -> Result<Extent, Error> {
         let name = format!("blobs/{}/{}", digest.algorithm().name(), digest.hex());
-        let missing = || Error::InconsistentImage { what: what.to_owned(), reason: format!("its blob `{digest}` is missing") };
+        let missing =
+            || Error::InconsistentImage { what: what.to_owned(), reason: format!("its blob `{digest}` is missing") };
         self.extent(&name)?.ok_or_else(missing)
     }
 
@@ -65,7 +66,11 @@ struct TopIndex {
 }
 
 /// Chooses the image and reads all of it but its layers.
-pub(super) fn resolve(files: &Files, source: &ImportSource, options: &ImportOptions) -> Result<(Resolved, Extents), Error> {
+pub(super) fn resolve(
+    files: &Files,
+    source: &ImportSource,
+    options: &ImportOptions,
+) -> Result<(Resolved, Extents), Error> {
     let what = format!("`{}`", source.path.display());
     check_marker(files, source)?;
     let index = files.extent("index.json")?.ok_or_else(|| invalid(&source.path, "it has no `index.json`"))?;
@@ -84,7 +89,8 @@ pub(super) fn resolve(files: &Files, source: &ImportSource, options: &ImportOpti
     }
     let manifest_bytes = files.document(&descriptor, &what)?;
     let digest = descriptor.digest;
-    let resolved = Resolved::new(reference, options.platform, manifest_bytes, digest, index_digest, manifest, config_bytes)?;
+    let resolved =
+        Resolved::new(reference, options.platform, manifest_bytes, digest, index_digest, manifest, config_bytes)?;
     Ok((resolved, extents))
 }
 
@@ -105,20 +111,29 @@ fn choose<'a>(
     what: &str,
 ) -> Result<&'a Descriptor, Error> {
     let wanted = source.image.as_deref();
-    let is_wanted = |entry: &&Descriptor| wanted.is_none_or(|wanted| [REF_NAME, FULL_NAME].iter().any(|key| entry.annotation(key) == Some(wanted)));
+    let is_wanted = |entry: &&Descriptor| {
+        wanted.is_none_or(|wanted| [REF_NAME, FULL_NAME].iter().any(|key| entry.annotation(key) == Some(wanted)))
+    };
     let named: Vec<&Descriptor> = entries.iter().filter(is_wanted).collect();
     match named.as_slice() {
-        [] => Err(invalid(&source.path, &match wanted {
-            Some(wanted) => format!("it holds no image named `{wanted}`; it holds {}", names(entries)),
-            None => "it holds no image".to_owned(),
-        })),
+        [] => Err(invalid(
+            &source.path,
+            &match wanted {
+                Some(wanted) => format!("it holds no image named `{wanted}`; it holds {}", names(entries)),
+                None => "it holds no image".to_owned(),
+            },
+        )),
         [only] => Ok(only),
         several => {
             // Without names, several entries are the platforms of one image.
             if several.iter().all(|entry| entry.annotation(REF_NAME) == several[0].annotation(REF_NAME)) {
                 let index = crate::manifest::Index { manifests: several.iter().copied().cloned().collect() };
                 let digest = index.choose(options.platform, what)?.digest.clone();
-                return several.iter().copied().find(|entry| entry.digest == digest).ok_or_else(|| invalid(&source.path, "it holds no image"));
+                return several
+                    .iter()
+                    .copied()
+                    .find(|entry| entry.digest == digest)
+                    .ok_or_else(|| invalid(&source.path, "it holds no image"));
             }
             Err(Error::AmbiguousImport { path: source.path.clone(), names: names(entries) })
         }
@@ -134,7 +149,8 @@ fn names(entries: &[Descriptor]) -> String {
 
 /// The name an entry records. A bare tag is not a name.
 fn recorded_name(entry: &Descriptor, source: &ImportSource) -> Result<Reference, Error> {
-    let recorded = entry.annotation(FULL_NAME).or_else(|| entry.annotation(REF_NAME).filter(|name| name.contains(['/', ':'])));
+    let recorded =
+        entry.annotation(FULL_NAME).or_else(|| entry.annotation(REF_NAME).filter(|name| name.contains(['/', ':'])));
     match recorded.map(str::parse) {
         Some(parsed) => parsed,
         None => Err(Error::UnnamedImport { path: source.path.clone() }),

@@ -68,11 +68,12 @@ impl FromStr for ImportSource {
 
     /// Never fails; whether there is something to import turns out when it is opened.
     fn from_str(text: &str) -> Result<ImportSource, Error> {
-        let formats = ImportFormat::ALL.into_iter();
-        let prefixed = formats.filter_map(|format| {
-            text.strip_prefix(format.prefix()).and_then(|rest| rest.strip_prefix(':')).map(|rest| (format, rest))
+        let prefixed = ImportFormat::ALL.into_iter().find_map(|format| {
+            let rest = text.strip_prefix(format.prefix())?.strip_prefix(':')?;
+            Some((format, rest))
         });
-        let Some((format, rest)) = prefixed.last().filter(|_| !Path::new(text).exists()) else {
+        // A file may be called `oci:x`, and one that is there is what was meant.
+        let Some((format, rest)) = prefixed.filter(|_| !Path::new(text).exists()) else {
             return Ok(ImportSource::from(Path::new(text)));
         };
         let (path, image) = split_image(rest);

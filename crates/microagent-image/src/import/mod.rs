@@ -53,7 +53,8 @@ impl ImageStore {
         self.prepare()?;
         let opened = self.open_import(source)?;
         if options.config != ImageConfig::default() && !matches!(opened, Opened::RootFilesystem { .. }) {
-            let reason = "it brings its own config; a command, environment or user can be set for root filesystems only";
+            let reason =
+                "it brings its own config; a command, environment or user can be set for root filesystems only";
             return Err(invalid(&source.path, reason));
         }
         let (resolved, extents) = match opened {
@@ -119,7 +120,9 @@ enum Opened {
     Layout(layout::Files),
     DockerArchive(Archive),
     /// With what came of unpacking it, if it is compressed.
-    RootFilesystem { unpacked: Option<Unpacked> },
+    RootFilesystem {
+        unpacked: Option<Unpacked>,
+    },
 }
 
 /// Where the blobs of an import are.

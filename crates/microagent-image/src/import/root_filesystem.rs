@@ -24,6 +24,7 @@ pub(super) fn resolve(
     let config_bytes = config::synthesise(&options.config, options.platform, &[diff_id]);
     let config = Descriptor::new(OCI_CONFIG, Digest::of(&config_bytes), config_bytes.len() as u64);
     let layer = Descriptor::new(layer_type(extent.compression()?), digest.clone(), extent.length());
-    let resolved = Resolved::made(reference, options.platform, Manifest::synthesise(config, vec![layer]), config_bytes)?;
+    let resolved =
+        Resolved::made(reference, options.platform, Manifest::synthesise(config, vec![layer]), config_bytes)?;
     Ok((resolved, Extents::from([(digest, extent)])))
 }

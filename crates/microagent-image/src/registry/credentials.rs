@@ -87,7 +87,8 @@ struct Entry {
 impl DockerConfig {
     /// Reads the configuration in `directory`, or else of this user; one that does not exist is empty.
     pub(super) fn load(directory: Option<&Path>) -> Result<DockerConfig, Error> {
-        let from_environment = || std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let from_environment =
+            || std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
         let of_user = || std::env::home_dir().map(|home| home.join(".docker"));
         let directory = directory.map(Path::to_owned).or_else(from_environment).or_else(of_user);
         let Some(directory) = directory else { return Ok(DockerConfig::default()) };
@@ -118,13 +119,13 @@ impl DockerConfig {
         for (key, name) in own_helper.into_iter().chain(shared_helper) {
             let (key, name) = (key.clone(), name.clone());
             let answer = tokio::task::spawn_blocking(move || ask_helper(&name, &key)).await;
-            match answer.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))? {
-                Some(credentials) => return Ok(Some(credentials)),
-                None => continue,
+            let answer = answer.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+            if answer.is_some() {
+                return Ok(answer);
             }
         }
         match keys.iter().find_map(|key| self.entry(key)) {
-            Some(entry) => self.from_entry(entry),
+            Some(entry) => self.read_entry(entry),
             None => Ok(None),
         }
     }
@@ -139,7 +140,7 @@ impl DockerConfig {
         found.or_else(|| self.auths.iter().find(|(name, _)| bare(name) == bare(key)).map(|(_, entry)| entry))
     }
 
-    fn from_entry(&self, entry: &Entry) -> Result<Option<Credentials>, Error> {
+    fn read_entry(&self, entry: &Entry) -> Result<Option<Credentials>, Error> {
         let present = |secret: &Option<Secret>| secret.clone().filter(|secret| !secret.reveal().is_empty());
         if let Some(token) = present(&entry.identitytoken) {
             return Ok(Some(Credentials::IdentityToken(token)));
@@ -198,7 +199,8 @@ fn ask_helper(name: &str, key: &str) -> Result<Option<Credentials>, Error> {
     }
     let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
-        let answer: Answer = serde_json::from_slice(&output.stdout).map_err(|_| failed("its answer is not the expected JSON".to_owned()))?;
+        let answer: Answer = serde_json::from_slice(&output.stdout)
+            .map_err(|_| failed("its answer is not the expected JSON".to_owned()))?;
         return Ok(Some(match answer.username.as_str() {
             TOKEN_USER => Credentials::IdentityToken(answer.secret),
             _ => Credentials::Basic { user: answer.username, password: answer.secret },
@@ -221,21 +223,21 @@ mod tests {
         runtime.block_on(config.credentials(&reference.parse().unwrap()))
     }
 
-    fn basic(user: &str, password: &str) -> Option<Credentials> {
-        Some(Credentials::Basic { user: user.to_owned(), password: Secret(password.to_owned()) })
+    fn basic(user: &str, password: &str) -> Credentials {
+        Credentials::Basic { user: user.to_owned(), password: Secret(password.to_owned()) }
     }
 
     #[test]
     fn docker_hub_is_found_under_its_historic_key() {
         let json = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dXNlcjpwYTpzcw=="}}}"#;
-        assert_eq!(find(json, "alpine").unwrap(), basic("user", "pa:ss"));
+        assert_eq!(find(json, "alpine").unwrap(), Some(basic("user", "pa:ss")));
         assert_eq!(find(json, "example.org/alpine").unwrap(), None);
     }
 
     #[test]
     fn keys_written_as_urls_match_their_host() {
         let json = r#"{"auths":{"https://example.org:5000/v2/":{"username":"u","password":"p"}}}"#;
-        assert_eq!(find(json, "example.org:5000/a").unwrap(), basic("u", "p"));
+        assert_eq!(find(json, "example.org:5000/a").unwrap(), Some(basic("u", "p")));
         assert_eq!(find(json, "example.org/a").unwrap(), None);
     }
 
@@ -249,7 +251,8 @@ mod tests {
     fn neither_debug_output_nor_errors_show_a_secret() {
         let shown = format!("{:?}", basic("user", "hunter2"));
         assert!(!shown.contains("hunter2"), "{shown}");
-        let error = find(r#"{"auths":{"example.org":{"auth":"dTpw","password":[hunter2]}}}"#, "example.org/a").unwrap_err();
+        let error =
+            find(r#"{"auths":{"example.org":{"auth":"dTpw","password":[hunter2]}}}"#, "example.org/a").unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         let error = find(r#"{"auths":{"example.org":{"auth":"aHVudGVyMg=="}}}"#, "example.org/a").unwrap_err();
         assert!(!format!("{error:?}").contains("aHVudGVyMg"), "{error:?}");

@@ -86,7 +86,11 @@ impl<'a> Registry<'a> {
                 }
             }
         }
-        Err(Error::LimitExceeded { what: format!("nested indexes in {what}"), limit: MAX_INDEX_DEPTH as u64, found: MAX_INDEX_DEPTH as u64 + 1 })
+        Err(Error::LimitExceeded {
+            what: format!("nested indexes in {what}"),
+            limit: MAX_INDEX_DEPTH as u64,
+            found: MAX_INDEX_DEPTH as u64 + 1,
+        })
     }
 
     async fn with_config(
@@ -97,7 +101,15 @@ impl<'a> Registry<'a> {
         platform: Platform,
     ) -> Result<Resolved, Error> {
         let config_bytes = self.session.small_blob(&manifest.config).await?;
-        Resolved::new(self.reference.clone(), platform, fetched.bytes, fetched.digest, index_digest, manifest, config_bytes)
+        Resolved::new(
+            self.reference.clone(),
+            platform,
+            fetched.bytes,
+            fetched.digest,
+            index_digest,
+            manifest,
+            config_bytes,
+        )
     }
 
     fn block_on<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

@@ -70,7 +70,8 @@ impl Session {
         };
         let response = self.send(&request).await?;
         let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let media_type = header(CONTENT_TYPE.as_str()).map(|value| value.split(';').next().unwrap_or(value).trim().to_owned());
+        let media_type =
+            header(CONTENT_TYPE.as_str()).map(|value| value.split(';').next().unwrap_or(value).trim().to_owned());
         let announced = header("docker-content-digest").and_then(|value| value.parse::<Digest>().ok());
         let bytes = self.body(response, MAX_DOCUMENT, &request.action).await?;
         let what = format!("the manifest of `{}`", self.reference.familiar());
@@ -87,7 +88,11 @@ impl Session {
     pub(super) async fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
         let what = format!("the config of `{}`", self.reference.familiar());
         if descriptor.size > MAX_DOCUMENT {
-            return Err(Error::LimitExceeded { what: format!("bytes of {what}"), limit: MAX_DOCUMENT, found: descriptor.size });
+            return Err(Error::LimitExceeded {
+                what: format!("bytes of {what}"),
+                limit: MAX_DOCUMENT,
+                found: descriptor.size,
+            });
         }
         let request = Request {
             path: format!("blobs/{}", descriptor.digest),
@@ -146,7 +151,11 @@ impl Session {
         self.accept(response, request).await
     }
 
-    async fn request_once(&self, request: &Request<'_>, authorization: Option<&HeaderValue>) -> Result<Response, Error> {
+    async fn request_once(
+        &self,
+        request: &Request<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Error> {
         let url = self.url(&request.path)?;
         let mut builder = self.client.get(url);
         if let Some(value) = authorization {
@@ -217,7 +226,11 @@ impl Session {
             None => "no credentials are configured",
         };
         let reason = if message.is_empty() { tried.to_owned() } else { format!("{tried} ({message})") };
-        Error::LoginRequired { host: self.reference.registry().to_owned(), reference: self.reference.familiar(), reason }
+        Error::LoginRequired {
+            host: self.reference.registry().to_owned(),
+            reference: self.reference.familiar(),
+            reason,
+        }
     }
 
     /// What the registry says about a refusal, as its JSON error messages or not at all.
@@ -243,7 +256,11 @@ impl Session {
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failure(error, action))? {
             let found = bytes.len() as u64 + chunk.len() as u64;
             if found > limit {
-                return Err(Error::LimitExceeded { what: format!("bytes from the registry while {action}"), limit, found });
+                return Err(Error::LimitExceeded {
+                    what: format!("bytes from the registry while {action}"),
+                    limit,
+                    found,
+                });
             }
             bytes.extend_from_slice(&chunk);
         }

@@ -23,12 +23,17 @@ struct Answer {
 }
 
 /// Gets a token that lets the bearer pull, as the value of an `Authorization` header.
-pub(super) async fn obtain(session: &Session, bearer: &Bearer, credentials: Option<&Credentials>) -> Result<HeaderValue, Error> {
+pub(super) async fn obtain(
+    session: &Session,
+    bearer: &Bearer,
+    credentials: Option<&Credentials>,
+) -> Result<HeaderValue, Error> {
     if let Some(Credentials::RegistryToken(token)) = credentials {
         return header(session, token.reveal());
     }
     let request = prepare(session, bearer, credentials)?;
-    let response = request.header(ACCEPT, "application/json").send().await.map_err(|error| session.failure(error, ACTION))?;
+    let response =
+        request.header(ACCEPT, "application/json").send().await.map_err(|error| session.failure(error, ACTION))?;
     let host = response.url().host_str().unwrap_or_default().to_owned();
     let status = response.status();
     match status {
@@ -50,7 +55,8 @@ pub(super) async fn obtain(session: &Session, bearer: &Bearer, credentials: Opti
 
 fn prepare(session: &Session, bearer: &Bearer, credentials: Option<&Credentials>) -> Result<RequestBuilder, Error> {
     let registry = session.reference.registry();
-    let mut url = Url::parse(&bearer.realm).map_err(|error| protocol(registry, format!("its token server is no URL: {error}")))?;
+    let mut url = Url::parse(&bearer.realm)
+        .map_err(|error| protocol(registry, format!("its token server is no URL: {error}")))?;
     let plain = url.scheme() == "http" && session.plain_allowed;
     if url.scheme() != "https" && !plain {
         return Err(protocol(registry, "its token server is not reached over HTTPS".to_owned()));

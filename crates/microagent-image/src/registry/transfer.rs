@@ -19,46 +19,52 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 impl Session {
     /// Feeds `sink` the rest of the blob, continuing after interruptions.
-    pub(super) async fn blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink, progress: &dyn Progress) -> Result<(), Error> {
+    pub(super) async fn blob(
+        &self,
+        descriptor: &Descriptor,
+        sink: &mut dyn Sink,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let (digest, total) = (&descriptor.digest, descriptor.size);
+        progress.event(Event::Layer { digest, done: sink.received(), total });
         let mut attempt = 1;
-        let mut last_failure_at = sink.received();
-        loop {
-            let error = match self.stream(descriptor, sink, progress).await {
+        while sink.received() < total {
+            let offset = sink.received();
+            let action = format!("fetching layer `{}`", digest.short());
+            let request = Request { path: format!("blobs/{digest}"), accept: None, offset, action };
+            // A request that cannot be made has been repeated already; only a body that breaks off is continued here.
+            let response = self.send(&request).await?;
+            let error = match self.receive(response, &request, descriptor, sink, progress).await {
                 Ok(()) => return Ok(()),
-                Err(error) => error,
+                Err(error) if matches!(error, Error::Unreachable { .. }) => error,
+                Err(error) => return Err(error),
             };
-            if !matches!(error, Error::Unreachable { .. }) {
-                return Err(error);
-            }
-            if sink.received() - last_failure_at >= PROGRESS_WORTH_ANOTHER_TRY {
-                attempt = 1;
-            }
-            last_failure_at = sink.received();
-            attempt += 1;
+            attempt = if sink.received() - offset >= PROGRESS_WORTH_ANOTHER_TRY { 2 } else { attempt + 1 };
             if attempt > MAX_ATTEMPTS {
                 return Err(error);
             }
-            progress.event(Event::Retrying { digest: &descriptor.digest, attempt });
+            progress.event(Event::Retrying { digest, attempt });
             tokio::time::sleep(PAUSE).await;
         }
+        Ok(())
     }
 
     /// One response body into the sink.
-    async fn stream(&self, descriptor: &Descriptor, sink: &mut dyn Sink, progress: &dyn Progress) -> Result<(), Error> {
+    async fn receive(
+        &self,
+        mut response: Response,
+        request: &Request<'_>,
+        descriptor: &Descriptor,
+        sink: &mut dyn Sink,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
         let total = descriptor.size;
-        let offset = sink.received();
-        progress.event(Event::Layer { digest: &descriptor.digest, done: offset, total });
-        if offset >= total {
-            return Ok(());
-        }
-        let action = format!("fetching layer `{}`", descriptor.digest.short());
-        let request = Request { path: format!("blobs/{}", descriptor.digest), accept: None, offset, action };
-        let mut response = self.send(&request).await?;
-        let mut skip = self.bytes_to_skip(&response, &request)?;
+        let mut skip = self.bytes_to_skip(&response, request)?;
+        let before = request.offset - skip;
         if let Some(length) = response.content_length()
-            && length.checked_add(offset - skip) != Some(total)
+            && length.checked_add(before) != Some(total)
         {
-            return Err(size_mismatch(descriptor, length.saturating_add(offset - skip)));
+            return Err(size_mismatch(descriptor, length.saturating_add(before)));
         }
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failure(error, &request.action))? {
             let skipped = skip.min(chunk.len() as u64);
@@ -76,7 +82,7 @@ impl Session {
         if sink.received() < total {
             return Err(Error::Unreachable {
                 host: self.reference.registry().to_owned(),
-                action: request.action,
+                action: request.action.clone(),
                 source: format!("the connection ended after {} of {total} bytes", sink.received()).into(),
             });
         }

@@ -23,7 +23,7 @@ use super::failure::{self, Resolver};
 /// A registry farther away than this is not worth waiting for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A connection on which nothing arrives for this long is dead; the transfer is continued on a new one.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Registries redirect to storage once, sometimes through a front end.
 const MAX_REDIRECTS: usize = 10;
 /// Where the registry API of Docker Hub lives.
@@ -91,7 +91,8 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 fn tls(reference: &Reference, options: &PullOptions) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-    let builder = versions.map_err(|error| Error::Tls { host: reference.registry().to_owned(), source: error.into() })?;
+    let builder =
+        versions.map_err(|error| Error::Tls { host: reference.registry().to_owned(), source: error.into() })?;
     if options.insecure {
         let unchecked = builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider)));
         return Ok(unchecked.with_no_client_auth());

@@ -7,9 +7,9 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 
 use flate2::bufread::MultiGzDecoder;
-use sha2::{Digest, Sha256};
 
 use super::{Error, Limits, limits};
+use crate::digest::{Algorithm, Digester};
 
 /// Large enough that a system call costs nothing beside the decoding, small enough to stay in the second-level cache.
 const BUFFER: usize = 256 << 10;
@@ -60,11 +60,13 @@ pub fn decompress(input: impl Read, output: &File, limits: &Limits) -> Result<Un
     let mut input = BufReader::with_capacity(BUFFER, Watched { input, failed: &failed });
     let (compression, head) = detect(&mut input)?;
     let input = io::Cursor::new(head).chain(input);
-    let mut sink = Sink { output, size: 0, hash: Sha256::new(), limit: limits.layer_bytes };
+    let mut sink = Sink { output, size: 0, digester: Digester::new(Algorithm::Sha256), limit: limits.layer_bytes };
     let drained = match compression {
         Compression::None => sink.drain(input),
         Compression::Gzip => sink.drain(MultiGzDecoder::new(input)),
-        Compression::Zstd => zstd::Decoder::with_buffer(input).map_err(Drain::Read).and_then(|decoder| sink.drain(decoder)),
+        Compression::Zstd => {
+            zstd::Decoder::with_buffer(input).map_err(Drain::Read).and_then(|decoder| sink.drain(decoder))
+        }
     };
     drained.map_err(|error| match error {
         Drain::Other(error) => error,
@@ -75,9 +77,7 @@ pub fn decompress(input: impl Read, output: &File, limits: &Limits) -> Result<Un
         Drain::Read(source) => Error::CorruptCompression { compression, unpacked: sink.size, source },
     })?;
     output.set_len(sink.size).map_err(write_failed)?;
-    let digest = sink.hash.finalize();
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Unpacked { diff_id: format!("sha256:{hex}"), size: sink.size, compression })
+    Ok(Unpacked { diff_id: sink.digester.finish().to_string(), size: sink.size, compression })
 }
 
 /// Reads the bytes that tell a format and returns them with it.
@@ -123,7 +123,7 @@ enum Drain {
 struct Sink<'a> {
     output: &'a File,
     size: u64,
-    hash: Sha256,
+    digester: Digester,
     limit: u64,
 }
 
@@ -141,7 +141,7 @@ impl Sink<'_> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
         limits::check("layer_bytes", self.size + bytes.len() as u64, self.limit)?;
-        self.hash.update(bytes);
+        self.digester.update(bytes);
         let mut start = 0;
         while start < bytes.len() {
             let zero = is_zero(block(bytes, start));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn sha256(bytes: &[u8]) -> String {
-        format!("sha256:{}", Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        crate::digest::Digest::of(bytes).to_string()
     }
 
     proptest! {
@@ -267,10 +267,13 @@ mod tests {
                 Err(io::ErrorKind::ConnectionReset.into())
             }
         }
-        let compressed = gzip(&[1; 100_000]);
+        let compressed = gzip(&vec![1; 100_000]);
         let input = compressed[..40].chain(Cut);
         let error = decompress(input, &tempfile::tempfile().unwrap(), &Limits::default()).unwrap_err();
-        assert!(matches!(&error, Error::ReadLayer(source) if source.kind() == io::ErrorKind::ConnectionReset), "{error:?}");
+        assert!(
+            matches!(&error, Error::ReadLayer(source) if source.kind() == io::ErrorKind::ConnectionReset),
+            "{error:?}"
+        );
     }
 
     #[test]

@@ -129,15 +129,6 @@ pub enum Error {
         /// The most that can be addressed.
         limit: u64,
     },
-    /// The ext4 writer refused.
-    #[error("cannot write the ext4 image `{}`", path.display())]
-    Ext4 {
-        /// The image.
-        path: PathBuf,
-        /// What the writer said.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
     /// The `mke2fs` program could not be started.
     #[error("cannot run `{}` to format `{}`", program.display(), path.display())]
     RunMke2fs {
@@ -192,7 +183,6 @@ impl Fault for Error {
             Error::Unrepresentable { .. } => "rootfs_entry_unrepresentable",
             Error::TooSmall { .. } => "rootfs_size_too_small",
             Error::TooLarge { .. } => "rootfs_size_too_large",
-            Error::Ext4 { .. } => "rootfs_ext4_failed",
             Error::RunMke2fs { .. } => "mke2fs_not_runnable",
             Error::Mke2fsFailed { .. } => "mke2fs_failed",
             Error::Cancelled => "rootfs_cancelled",
@@ -214,7 +204,7 @@ impl Fault for Error {
             Error::Limit { .. } => FaultKind::ResourceExhausted,
             Error::TooSmall { .. } | Error::TooLarge { .. } => FaultKind::Usage,
             Error::RunMke2fs { .. } => FaultKind::NotFound,
-            Error::Ext4 { .. } | Error::Mke2fsFailed { .. } | Error::Cancelled => FaultKind::Permanent,
+            Error::Mke2fsFailed { .. } | Error::Cancelled => FaultKind::Permanent,
         }
     }
 
@@ -234,7 +224,9 @@ impl Fault for Error {
             Error::TooSmall { needed, .. } => format!("ask for {needed} bytes or more"),
             Error::TooLarge { limit, .. } => format!("ask for {limit} bytes or fewer"),
             Error::Unrepresentable { format: "ext4", .. } => "write the image as EROFS instead".to_owned(),
-            Error::RunMke2fs { .. } => "install e2fsprogs, or leave the program out to use the built-in writer".to_owned(),
+            Error::RunMke2fs { .. } => {
+                "install e2fsprogs, or leave the program out to use the built-in writer".to_owned()
+            }
             _ => return None,
         };
         Some(hint)

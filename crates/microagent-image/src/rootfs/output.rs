@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::io::Errno;
 
 use super::Error;
-use super::content::read_layer;
+use super::content::{Extent, read_layer};
 
 /// Hears of progress while an image is written, with the bytes placed since the last call; `Break` stops the writing with
 /// [`Error::Cancelled`].
@@ -20,7 +20,7 @@ pub struct Written {
     /// Length of the image.
     pub bytes: u64,
     /// Files whose modification time the format could not hold exactly and which got the nearest it can. Always 0 for
-    /// EROFS; ext4 images keep whole seconds from 1901 to 2038.
+    /// EROFS; ext4 holds the years 1901 to 2446.
     pub inexact_times: u64,
 }
 
@@ -32,6 +32,9 @@ const KERNEL_COPY: u64 = 256 << 10;
 
 /// Bytes copied between two calls of the observer.
 const STRIDE: u64 = 16 << 20;
+
+/// Block size of every filesystem written here.
+const BLOCK: u64 = 4096;
 
 pub(super) struct Output<'a> {
     file: &'a File,
@@ -64,6 +67,18 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Goes on at `position`. Over a short gap zeroes are written; a long one, or one backwards, is left as it is.
+    pub(super) fn move_to(&mut self, position: u64) -> Result<(), Error> {
+        match position.checked_sub(self.position()) {
+            Some(gap) if gap < BLOCK => self.pad_to(position),
+            _ => {
+                self.flush()?;
+                self.start = position;
+                Ok(())
+            }
+        }
+    }
+
     /// Writes `length` bytes of `layer` from `source` on.
     pub(super) fn copy(&mut self, layer: &File, mut source: u64, length: u64) -> Result<(), Error> {
         let end = source + length;
@@ -89,15 +104,14 @@ impl<'a> Output<'a> {
             let (mut from, mut to) = (source + copied, self.start);
             let stride = (length - copied).min(STRIDE) as usize;
             match rustix::fs::copy_file_range(layer, Some(&mut from), self.file, Some(&mut to), stride) {
-                // Nothing copied: the layer has been cut short, which reading it will report.
-                Ok(0) => break,
+                // Nothing copied: the layer has been cut short, which reading it will report. Or the two files are on
+                // filesystems between which the kernel does not copy.
+                Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => break,
                 Ok(count) => {
                     copied += count as u64;
                     self.advance(count as u64)?;
                 }
                 Err(Errno::INTR) => {}
-                // The two files are on filesystems between which the kernel does not copy.
-                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => break,
                 Err(errno) => return Err(write_failed(errno.into())),
             }
         }
@@ -132,4 +146,50 @@ impl<'a> Output<'a> {
 
 fn write_failed(source: io::Error) -> Error {
     Error::Write { what: "the root filesystem image", source }
+}
+
+/// The blocks of a sparse file, taken in order.
+pub(super) struct SparseBlocks<'c> {
+    layer: &'c File,
+    /// Extents that end behind the blocks already taken.
+    rest: &'c [Extent],
+}
+
+impl<'c> SparseBlocks<'c> {
+    pub(super) fn new(layer: &'c File, extents: &'c [Extent]) -> Self {
+        SparseBlocks { layer, rest: extents }
+    }
+
+    /// Writes the blocks from `position` to `end`, both multiples of the block size; bytes in holes are zeroes.
+    pub(super) fn copy(&mut self, mut position: u64, end: u64, output: &mut Output<'_>) -> Result<(), Error> {
+        while position < end {
+            while self.rest.first().is_some_and(|extent| extent.end() <= position) {
+                self.rest = &self.rest[1..];
+            }
+            let whole = |extent: &&Extent| extent.start <= position && extent.end() >= position + BLOCK;
+            if let Some(extent) = self.rest.first().filter(whole) {
+                let length = (extent.end().min(end) - position) / BLOCK * BLOCK;
+                output.copy(self.layer, extent.source + position - extent.start, length)?;
+                position += length;
+            } else {
+                output.write(&self.block(position)?)?;
+                position += BLOCK;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gathers the block at `position` from the extents that touch it.
+    fn block(&self, position: u64) -> Result<[u8; BLOCK as usize], Error> {
+        let mut block = [0; BLOCK as usize];
+        for extent in self.rest.iter().take_while(|extent| extent.start < position + BLOCK) {
+            let start = extent.start.max(position);
+            let end = extent.end().min(position + BLOCK);
+            if start < end {
+                let target = &mut block[(start - position) as usize..(end - position) as usize];
+                read_layer(self.layer, target, extent.source + start - extent.start)?;
+            }
+        }
+        Ok(block)
+    }
 }

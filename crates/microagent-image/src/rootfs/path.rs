@@ -1,7 +1,7 @@
 //! Paths inside a layer: bytes, made of plain names, never leaving the root.
 
-use super::limits::{Limits, check};
 use super::Error;
+use super::limits::{Limits, check};
 
 /// The longest name Linux filesystems store.
 const NAME_MAX: u64 = 255;

@@ -2,61 +2,61 @@
 
 /// An entry to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Item {
-    pub path: Vec<u8>,
-    pub type_flag: u8,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub mtime: i64,
-    pub mtime_nanos: u32,
-    pub link: Vec<u8>,
-    pub device: (u32, u32),
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    pub data: Vec<u8>,
+pub(crate) struct Item {
+    pub(crate) path: Vec<u8>,
+    pub(crate) type_flag: u8,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: i64,
+    pub(crate) mtime_nanos: u32,
+    pub(crate) link: Vec<u8>,
+    pub(crate) device: (u32, u32),
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) data: Vec<u8>,
 }
 
 impl Item {
-    pub fn new(type_flag: u8, path: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn new(type_flag: u8, path: impl AsRef<[u8]>) -> Self {
         Item { path: path.as_ref().to_vec(), type_flag, mode: 0o644, ..Item::default() }
     }
 
-    pub fn file(path: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn file(path: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Self {
         Item { data: data.as_ref().to_vec(), ..Item::new(b'0', path) }
     }
 
-    pub fn directory(path: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn directory(path: impl AsRef<[u8]>) -> Self {
         Item { mode: 0o755, ..Item::new(b'5', path) }
     }
 
-    pub fn symlink(path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn symlink(path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
         Item { link: target.as_ref().to_vec(), mode: 0o777, ..Item::new(b'2', path) }
     }
 
-    pub fn hard_link(path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn hard_link(path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
         Item { link: target.as_ref().to_vec(), ..Item::new(b'1', path) }
     }
 
-    pub fn device(type_flag: u8, path: impl AsRef<[u8]>, major: u32, minor: u32) -> Self {
+    pub(crate) fn device(type_flag: u8, path: impl AsRef<[u8]>, major: u32, minor: u32) -> Self {
         Item { device: (major, minor), ..Item::new(type_flag, path) }
     }
 
-    pub fn mode(mut self, mode: u32) -> Self {
+    pub(crate) fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    pub fn owner(mut self, uid: u32, gid: u32) -> Self {
+    pub(crate) fn owner(mut self, uid: u32, gid: u32) -> Self {
         (self.uid, self.gid) = (uid, gid);
         self
     }
 
-    pub fn mtime(mut self, seconds: i64, nanoseconds: u32) -> Self {
+    pub(crate) fn mtime(mut self, seconds: i64, nanoseconds: u32) -> Self {
         (self.mtime, self.mtime_nanos) = (seconds, nanoseconds);
         self
     }
 
-    pub fn xattr(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn xattr(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.xattrs.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
@@ -64,10 +64,10 @@ impl Item {
 
 /// An archive in the making.
 #[derive(Default)]
-pub struct TarWriter(pub Vec<u8>);
+pub(crate) struct TarWriter(Vec<u8>);
 
 impl TarWriter {
-    pub fn of(items: &[Item]) -> Vec<u8> {
+    pub(crate) fn of(items: &[Item]) -> Vec<u8> {
         let mut writer = TarWriter::default();
         for item in items {
             writer.item(item);
@@ -76,7 +76,7 @@ impl TarWriter {
     }
 
     /// Writes `item`, with an extended header for whatever the plain one cannot hold.
-    pub fn item(&mut self, item: &Item) {
+    pub(crate) fn item(&mut self, item: &Item) {
         let mut pax = Vec::new();
         if item.path.len() > 100 {
             pax.extend(pax_record(b"path", &item.path));
@@ -101,18 +101,18 @@ impl TarWriter {
         self.data(&item.data);
     }
 
-    pub fn pax(&mut self, body: &[u8]) {
+    pub(crate) fn pax(&mut self, body: &[u8]) {
         self.header(&Item::new(b'x', "pax"), body.len() as u64);
         self.data(body);
     }
 
     /// Writes a header that states `size`, whatever follows.
-    pub fn header(&mut self, item: &Item, size: u64) {
+    pub(crate) fn header(&mut self, item: &Item, size: u64) {
         self.header_with(item, size, |_| {});
     }
 
     /// Writes a header after `change` has had its way with it; the checksum is right again.
-    pub fn header_with(&mut self, item: &Item, size: u64, change: impl FnOnce(&mut [u8; 512])) {
+    pub(crate) fn header_with(&mut self, item: &Item, size: u64, change: impl FnOnce(&mut [u8; 512])) {
         let mut header = [0; 512];
         put(&mut header, 0, &item.path[..item.path.len().min(100)]);
         put(&mut header, 100, format!("{:07o}", item.mode).as_bytes());
@@ -132,12 +132,12 @@ impl TarWriter {
         self.0.extend(header);
     }
 
-    pub fn data(&mut self, data: &[u8]) {
+    pub(crate) fn data(&mut self, data: &[u8]) {
         self.0.extend_from_slice(data);
         self.0.resize(self.0.len().next_multiple_of(512), 0);
     }
 
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.0.extend([0; 1024]);
         self.0
     }
@@ -147,7 +147,7 @@ fn put(header: &mut [u8; 512], offset: usize, text: &[u8]) {
     header[offset..offset + text.len()].copy_from_slice(text);
 }
 
-pub fn pax_record(keyword: &[u8], value: &[u8]) -> Vec<u8> {
+pub(crate) fn pax_record(keyword: &[u8], value: &[u8]) -> Vec<u8> {
     let body = keyword.len() + value.len() + 3;
     let mut length = body + 1;
     while body + length.to_string().len() != length {

@@ -97,7 +97,15 @@ impl ImageStore {
         let config_bytes = self.read_blob(&image.config_digest, &what)?;
         let index_digest = self.index()?.find(&image.reference, image.platform).and_then(|entry| entry.index.clone());
         let digest = image.manifest_digest.clone();
-        Resolved::new(image.reference.clone(), image.platform, manifest_bytes, digest, index_digest, manifest, config_bytes)
+        Resolved::new(
+            image.reference.clone(),
+            image.platform,
+            manifest_bytes,
+            digest,
+            index_digest,
+            manifest,
+            config_bytes,
+        )
     }
 
     /// Whether every blob of `image` is here, by name; their content is verified when it is used.
@@ -131,7 +139,8 @@ pub(super) fn fetch_layers(
 ) -> Result<BTreeMap<Digest, UnpackedLayer>, Error> {
     let distinct: BTreeMap<&Digest, &Descriptor> = layers.iter().map(|layer| (&layer.digest, layer)).collect();
     // In the order of the manifest, so that progress looks as expected.
-    let mut ordered: Vec<&Descriptor> = layers.iter().filter(|layer| std::ptr::eq(distinct[&layer.digest], *layer)).collect();
+    let mut ordered: Vec<&Descriptor> =
+        layers.iter().filter(|layer| std::ptr::eq(distinct[&layer.digest], *layer)).collect();
     ordered.reverse();
     let queue = Mutex::new(ordered);
     let abort = fetching.cancellation.child();
@@ -165,6 +174,9 @@ pub(super) struct Stored;
 impl Source for Stored {
     fn fetch(&self, descriptor: &Descriptor, _: &mut dyn Sink, _: &Cancellation) -> Result<(), Error> {
         let what = format!("layer `{}`", descriptor.digest.short());
-        Err(Error::InconsistentImage { what, reason: "its stored copy is damaged or gone; pull the image again".to_owned() })
+        Err(Error::InconsistentImage {
+            what,
+            reason: "its stored copy is damaged or gone; pull the image again".to_owned(),
+        })
     }
 }

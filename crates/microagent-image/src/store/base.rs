@@ -1,7 +1,6 @@
 //! Building the base of an image from its unpacked layers, and publishing it whole or not at all.
 
 use std::fs::{File, Permissions};
-use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
@@ -51,7 +50,11 @@ pub(super) fn merge<'a>(
 }
 
 /// Builds and publishes the base of `resolved`. The caller holds the lock of its manifest.
-pub(super) fn build(fetching: &Fetching<'_>, resolved: &Resolved, layers: &[&UnpackedLayer]) -> Result<BaseImage, Error> {
+pub(super) fn build(
+    fetching: &Fetching<'_>,
+    resolved: &Resolved,
+    layers: &[&UnpackedLayer],
+) -> Result<BaseImage, Error> {
     fetching.progress.event(Event::Building { bytes: layers.iter().map(|layer| layer.size).sum() });
     let tree = merge(fetching, layers.iter().copied())?;
     let unfinished = fetching.lease.path().join(UNFINISHED);
@@ -59,10 +62,7 @@ pub(super) fn build(fetching: &Fetching<'_>, resolved: &Resolved, layers: &[&Unp
     let path = unfinished.join(BASE_FILE);
     let file = files::create_file(&path)?;
     let cancellation = fetching.cancellation;
-    write_erofs_observed(&tree, &file, &mut |_| match cancellation.is_cancelled() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    })?;
+    write_erofs_observed(&tree, &file, &mut |_| cancellation.flow())?;
     let (digest, size) = seal(&file, &path)?;
     let record = BaseRecord {
         version: BASE_VERSION,

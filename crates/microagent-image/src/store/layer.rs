@@ -67,8 +67,7 @@ impl Fetching<'_> {
         }
         let total = descriptor.size;
         self.progress.event(Event::Layer { digest: &descriptor.digest, done: total, total });
-        let (fetched, unpacked) = self.unpack_while(&mut content, |_| Ok(()))?;
-        fetched.and_then(|()| unpacked.map(Some))
+        self.unpack_while(&mut content, |_| Ok(()))?.unpacked.map(Some)
     }
 
     /// Downloads the blob, or the rest of it, and unpacks it meanwhile.
@@ -79,7 +78,7 @@ impl Fetching<'_> {
         loop {
             let mut content = Content::open(&partial, descriptor.digest.algorithm(), descriptor.size)?;
             let resumed = content.received > 0;
-            let (fetched, unpacked) =
+            let Outcome { fetched, unpacked } =
                 self.unpack_while(&mut content, |content| self.source.fetch(descriptor, content, self.cancellation))?;
             if let Err(error) = fetched {
                 if !is_interruption(&error) {
@@ -102,13 +101,12 @@ impl Fetching<'_> {
         }
     }
 
-    /// Unpacks `content` in a thread of its own while `fetch` adds to it. Two outcomes, and the caller decides which one
-    /// matters: bytes that were fetched completely may be the wrong ones, and that is why they do not unpack.
+    /// Unpacks `content` in a thread of its own while `fetch` adds to it.
     fn unpack_while(
         &self,
         content: &mut Content,
         fetch: impl FnOnce(&mut Content) -> Result<(), Error>,
-    ) -> Result<(Result<(), Error>, Result<UnpackedLayer, Error>), Error> {
+    ) -> Result<Outcome, Error> {
         let tar = self.lease.temporary_file()?;
         let reading = content.file.try_clone().map_err(Error::io("reading", &content.path))?;
         let tail = Arc::clone(&content.tail);
@@ -122,11 +120,18 @@ impl Fetching<'_> {
             (fetched, unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         self.cancellation.check()?;
-        let unpacked = unpacked.map_err(Error::from).and_then(|unpacked| {
-            Ok(UnpackedLayer { tar, diff_id: unpacked.diff_id.parse()?, size: unpacked.size })
-        });
-        Ok((fetched, unpacked))
+        let unpacked = unpacked
+            .map_err(Error::from)
+            .and_then(|unpacked| Ok(UnpackedLayer { tar, diff_id: unpacked.diff_id.parse()?, size: unpacked.size }));
+        Ok(Outcome { fetched, unpacked })
     }
+}
+
+/// What came of fetching and unpacking at the same time. The caller decides which one matters: bytes that were fetched
+/// completely may be the wrong ones, and that is why they do not unpack.
+struct Outcome {
+    fetched: Result<(), Error>,
+    unpacked: Result<UnpackedLayer, Error>,
 }
 
 /// Whether the same pull may get further another time, so that what it has is worth keeping.

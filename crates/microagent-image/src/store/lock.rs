@@ -67,7 +67,8 @@ fn is_current(file: &File, path: &Path) -> bool {
 /// Waiting for a lock cannot be interrupted, so a thread does it. Cancelled, it is left behind: it ends by itself,
 /// releasing the lock unused, when the holder lets go.
 fn wait(file: File, path: &Path, cancellation: &Cancellation) -> Result<File, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Error::io("waiting for the lock", path))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().map_err(Error::io("waiting for the lock", path))?;
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let waiter = thread::Builder::new().name("lock".to_owned());
     let spawned = waiter.spawn(move || {

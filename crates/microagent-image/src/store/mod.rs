@@ -145,6 +145,7 @@ impl ImageStore {
 
     /// Keeps every other process from changing the index or removing garbage. Held for moments only.
     fn exclusive(&self) -> Result<FileLock, Error> {
+        files::create_directory(&self.root)?;
         FileLock::acquire(&self.root.join("lock"), &Cancellation::new(), || ())
     }
 

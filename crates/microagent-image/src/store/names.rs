@@ -123,7 +123,8 @@ pub(super) fn select<'a>(index: &'a Index, name: &str, platform: Option<Platform
     let on_platform = |entry: &&Entry| platform.is_none_or(|platform| entry.platform == platform);
     let parsed = name.parse::<Reference>();
     if let Ok(reference) = &parsed {
-        let named: Vec<&Entry> = index.images.iter().filter(|entry| entry.answers(reference)).filter(on_platform).collect();
+        let named: Vec<&Entry> =
+            index.images.iter().filter(|entry| entry.answers(reference)).filter(on_platform).collect();
         if !named.is_empty() {
             return Ok(named);
         }

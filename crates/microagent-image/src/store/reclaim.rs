@@ -13,7 +13,7 @@ use crate::image::{BASE_RECORD, BASE_VERSION, BaseRecord};
 use crate::manifest::Document;
 use crate::{Digest, Error, Reference};
 
-use super::index::NEW_FILE;
+use super::index::{Entry, NEW_FILE};
 use super::lock::FileLock;
 use super::names::select;
 use super::{ImageStore, files};
@@ -60,6 +60,9 @@ pub struct DiskUsage {
     pub reclaimable: u64,
 }
 
+/// Whether a base must stay, given the digest of its manifest and whether it has a name.
+type Keep<'a> = dyn Fn(&Digest, bool) -> bool + 'a;
+
 impl ImageStore {
     /// Removes the image `name` means: by reference, that name; by digest, all names of the image. With its last name
     /// goes the data, unless it is in use.
@@ -77,32 +80,31 @@ impl ImageStore {
         for manifest in &deleted {
             scope.extend(self.contents_of(manifest));
         }
-        let swept = self.sweep(&|manifest| !deleted.contains(manifest), Some(&scope), Act::Remove)?;
+        let swept = self.sweep(&|manifest, named| named || !deleted.contains(manifest), Some(&scope), Act::Remove)?;
         Ok(Removed { untagged, deleted, kept, bytes: swept.bytes })
     }
 
     /// Removes every image that has no name and is not in use, and all garbage. With `all`, also the names of images
     /// that are not in use. With `dry_run`, only tells.
     pub fn prune(&self, all: bool, dry_run: bool, in_use: &InUse<'_>) -> Result<Pruned, Error> {
-        let mut named: BTreeSet<Digest> = self.index()?.images.into_iter().map(|entry| entry.manifest).collect();
         let mut untagged = Vec::new();
         if all {
-            let index = self.index()?;
-            let doomed = index.images.iter().filter(|entry| !in_use(&entry.manifest));
-            untagged.extend(doomed.map(|entry| entry.reference.clone()));
-            named.retain(|manifest| in_use(manifest));
-            if !dry_run && !untagged.is_empty() {
-                self.change_index(|index| index.images.retain(|entry| in_use(&entry.manifest)))?;
-            }
+            let doomed = |entry: &&Entry| !in_use(&entry.manifest);
+            untagged = self.index()?.images.iter().filter(doomed).map(|entry| entry.reference.clone()).collect();
+        }
+        if all && !dry_run && !untagged.is_empty() {
+            self.change_index(|index| index.images.retain(|entry| in_use(&entry.manifest)))?;
         }
         let act = if dry_run { Act::Tell } else { Act::Remove };
-        let swept = self.sweep(&|manifest| named.contains(manifest) || in_use(manifest), None, act)?;
+        // The names are still there if this is only a look; if not, those that are there have been given since.
+        let names_count = !(all && dry_run);
+        let swept = self.sweep(&|manifest, named| (named && names_count) || in_use(manifest), None, act)?;
         Ok(Pruned { untagged, deleted: swept.bases, bytes: swept.bytes })
     }
 
     /// Removes what crashed processes left and no image refers to. Images without a name stay. Returns the bytes freed.
     pub fn collect_garbage(&self) -> Result<u64, Error> {
-        Ok(self.sweep(&|_| true, None, Act::Remove)?.bytes)
+        Ok(self.sweep(&|_, _| true, None, Act::Remove)?.bytes)
     }
 
     /// What the store takes on disk.
@@ -113,33 +115,36 @@ impl ImageStore {
             blobs: files::disk_usage(&self.blobs()),
             bases: files::disk_usage(&self.bases()),
             unfinished: files::disk_usage(&self.partials()) + files::disk_usage(&self.work()),
-            reclaimable: self.sweep(&|manifest| named.contains(manifest), None, Act::Tell)?.bytes,
+            reclaimable: self.sweep(&|_, named| named, None, Act::Tell)?.bytes,
         })
     }
 
     /// Removes those of `digests` that nothing needs: what a failed pull has fetched.
     pub(super) fn discard(&self, digests: &[Digest]) -> Result<(), Error> {
         let scope = digests.iter().cloned().collect();
-        self.sweep(&|_| true, Some(&scope), Act::Remove).map(drop)
+        self.sweep(&|_, _| true, Some(&scope), Act::Remove).map(drop)
     }
 
-    /// Removes, or only measures, everything that is not needed by a base that `keep` spares, by a name or by running
-    /// work. With `scope`, only blobs and bases of these digests are considered, and garbage of crashes is left alone.
-    fn sweep(&self, keep: &dyn Fn(&Digest) -> bool, scope: Option<&BTreeSet<Digest>>, act: Act) -> Result<Swept, Error> {
+    /// Removes, or only measures, everything that is not needed by running work or by a base that `keep` spares, given
+    /// its manifest and whether it has a name. With `scope`, only blobs and bases of these digests are considered, and
+    /// garbage of crashes is left alone.
+    ///
+    /// Names are looked up under the lock: one given a moment before must not lose its data.
+    fn sweep(&self, keep: &Keep<'_>, scope: Option<&BTreeSet<Digest>>, act: Act) -> Result<Swept, Error> {
         if !self.root.exists() {
             return Ok(Swept::default());
         }
         let _exclusive = self.exclusive()?;
         let (claimed, dead) = self.leases()?;
-        let claimed: BTreeSet<Digest> = claimed.into_iter().collect();
+        let mut needed: BTreeSet<Digest> = claimed.into_iter().collect();
         let in_scope = |digest: &Digest| scope.is_none_or(|scope| scope.contains(digest));
+        let named: BTreeSet<Digest> = self.index()?.images.into_iter().map(|entry| entry.manifest).collect();
         let bases = self.bases_present()?;
-        let names = self.index()?.images.into_iter().map(|entry| entry.manifest);
-        let kept = bases.keys().cloned().chain(names).filter(|base| keep(base) || claimed.contains(base));
-        let mut needed = claimed.clone();
-        for manifest in kept.collect::<BTreeSet<Digest>>() {
-            needed.extend(self.contents_of(&manifest));
-            needed.insert(manifest);
+        let images: BTreeSet<&Digest> = bases.keys().chain(&named).collect();
+        for manifest in images {
+            if needed.contains(manifest) || keep(manifest, named.contains(manifest)) {
+                needed.extend(self.contents_of(manifest));
+            }
         }
         let mut swept = Swept::default();
         for (manifest, directory) in bases {
@@ -165,9 +170,18 @@ impl ImageStore {
     }
 
     /// Takes the files in `directory` that are named by a digest nobody is working on.
-    fn sweep_unlocked(&self, directory: &Path, in_scope: &dyn Fn(&Digest) -> bool, act: Act, swept: &mut Swept) -> Result<(), Error> {
+    fn sweep_unlocked(
+        &self,
+        directory: &Path,
+        in_scope: &dyn Fn(&Digest) -> bool,
+        act: Act,
+        swept: &mut Swept,
+    ) -> Result<(), Error> {
         for path in files::entries(directory)? {
-            let Some(digest) = file_name(&path).and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok()) else { continue };
+            let Some(digest) = file_name(&path).and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok())
+            else {
+                continue;
+            };
             if in_scope(&digest) {
                 let lock = FileLock::try_acquire(&self.lock_of(&digest))?;
                 if lock.is_some() {
@@ -234,6 +248,7 @@ impl Swept {
             (Act::Remove, None) => files::remove(path),
             (Act::Remove, Some((aside, name))) => {
                 let doomed = aside.join(name);
+                files::remove(&doomed)?;
                 files::rename(path, &doomed)?;
                 files::remove(&doomed)
             }

@@ -1,7 +1,6 @@
 //! Writing the root filesystem of an image to a file of the user's own.
 
 use std::fs::{self, File};
-use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -58,13 +57,19 @@ impl ImageStore {
         Ok(BuiltRootfs { format, size })
     }
 
-    fn copy_base(&self, image: &Image, path: &Path, cancellation: &Cancellation, progress: &dyn Progress) -> Result<(), Error> {
-        let base = match self.base(image)? {
-            Some(base) => base,
-            None => {
-                let options = PullOptions { platform: image.platform, cancellation: cancellation.clone(), ..PullOptions::default() };
-                self.rebuild(image, &options, progress)?.1
-            }
+    fn copy_base(
+        &self,
+        image: &Image,
+        path: &Path,
+        cancellation: &Cancellation,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let base = if let Some(base) = self.base(image)? {
+            base
+        } else {
+            let (platform, cancellation) = (image.platform, cancellation.clone());
+            let options = PullOptions { platform, cancellation, ..PullOptions::default() };
+            self.rebuild(image, &options, progress)?.1
         };
         cancellation.check()?;
         fs::copy(&base.path, path).map_err(Error::io("writing", path))?;
@@ -86,10 +91,7 @@ impl ImageStore {
         let layers = image.layers.iter().map(|layer| &unpacked[&layer.digest]);
         progress.event(Event::Building { bytes: layers.clone().map(|layer| layer.size).sum() });
         let tree = merge(&fetching, layers)?;
-        write_ext4_observed(&tree, path, size, &mut |_| match cancellation.is_cancelled() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        })?;
+        write_ext4_observed(&tree, path, size, &mut |_| cancellation.flow())?;
         Ok(())
     }
 }

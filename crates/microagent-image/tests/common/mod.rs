@@ -91,11 +91,13 @@ pub(crate) fn sample() -> Layout {
     let layout = Layout::new();
     let lower = files(&[("etc/name", b"lower"), ("etc/kept", b"kept")]);
     let upper = files(&[("name", b"upper")]);
-    layout
-        .image("v1")
-        .layer(lower.path(), "/")
-        .layer(upper.path(), "/etc")
-        .configure(&["--config.cmd=/bin/true", "--config.cmd=now", "--config.env=GREETING=hello", "--config.user=1000:1000", "--config.workingdir=/srv"]);
+    layout.image("v1").layer(lower.path(), "/").layer(upper.path(), "/etc").configure(&[
+        "--config.cmd=/bin/true",
+        "--config.cmd=now",
+        "--config.env=GREETING=hello",
+        "--config.user=1000:1000",
+        "--config.workingdir=/srv",
+    ]);
     layout
 }
 

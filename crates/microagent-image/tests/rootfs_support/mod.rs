@@ -15,12 +15,12 @@ use microagent_image::rootfs::{Error, Limits, Tree};
 use sha2::{Digest, Sha256};
 
 #[path = "../../src/rootfs/tar_writer.rs"]
-pub mod tar_writer;
+pub(crate) mod tar_writer;
 
-pub use tar_writer::{Item, TarWriter, pax_record};
+pub(crate) use tar_writer::{Item, TarWriter, pax_record};
 
 /// Runs a program that the tests need and fails with its name if it is missing, or with what it said if it failed.
-pub fn run(program: &str, arguments: &[&OsStr]) -> Output {
+pub(crate) fn run(program: &str, arguments: &[&OsStr]) -> Output {
     let output = Command::new(program)
         .args(arguments)
         .output()
@@ -30,13 +30,13 @@ pub fn run(program: &str, arguments: &[&OsStr]) -> Output {
     output
 }
 
-pub fn file_of(bytes: &[u8]) -> File {
+pub(crate) fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file
 }
 
-pub fn merge(layers: &[Vec<u8>]) -> Result<Tree, Error> {
+pub(crate) fn merge(layers: &[Vec<u8>]) -> Result<Tree, Error> {
     let mut tree = Tree::new(Limits::default());
     for layer in layers {
         tree.apply(&file_of(layer))?;
@@ -45,7 +45,7 @@ pub fn merge(layers: &[Vec<u8>]) -> Result<Tree, Error> {
 }
 
 /// Two layers with every kind of file and oddity that other unpackers also get right, so that they can be compared with.
-pub fn nasty_layers() -> [Vec<u8>; 2] {
+pub(crate) fn nasty_layers() -> [Vec<u8>; 2] {
     let acl = [
         &2u32.to_le_bytes()[..],
         &[1, 0, 6, 0, 255, 255, 255, 255],
@@ -77,6 +77,7 @@ pub fn nasty_layers() -> [Vec<u8>; 2] {
         Item::file("new\nline", "x"),
         Item::file("n".repeat(255), "long name"),
         Item::file("xattrs", "x").xattr("user.binary", b"\0\n=\xff").xattr("user.empty", "").xattr("trusted.t", "v"),
+        Item::file("labelled", "x").xattr("security.label", "label").xattr("security.capability", capability),
         Item::file("many-xattrs", "x").xattr("user.large", vec![b'v'; 2500]).xattr("security.other", vec![b'w'; 700]),
         Item::file("capability", "x").mode(0o755).xattr("security.capability", capability),
         Item::file("acl", "x").mode(0o654).xattr("system.posix_acl_access", acl),
@@ -117,12 +118,31 @@ pub fn nasty_layers() -> [Vec<u8>; 2] {
 }
 
 /// Bytes that no two places of a file have in common by chance.
-pub fn pattern(size: usize) -> Vec<u8> {
+pub(crate) fn pattern(size: usize) -> Vec<u8> {
     (0..size.div_ceil(4) as u32).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).take(size).collect()
 }
 
-fn add_sparse(writer: &mut TarWriter, path: &str, size: u64, pieces: &[(u64, usize)]) {
-    let data: Vec<u8> = pieces.iter().flat_map(|(start, length)| pattern(*start as usize % 97 + length)[..*length].to_vec()).collect();
+/// The bytes of the piece of a sparse file that starts at `start`.
+fn piece(start: u64, length: usize) -> Vec<u8> {
+    pattern(start as usize % 97 + length)[..length].to_vec()
+}
+
+/// The digest of a file that [`add_sparse`] wrote.
+pub(crate) fn digest_of_pieces(pieces: &[(u64, usize)], size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    for (start, length) in pieces {
+        bytes[*start as usize..][..*length].copy_from_slice(&piece(*start, *length));
+    }
+    digest(&bytes)
+}
+
+pub(crate) fn digest(bytes: &[u8]) -> Vec<u8> {
+    Sha256::digest(bytes).to_vec()
+}
+
+/// Writes a file of `size` bytes that has data only in `pieces`, as GNU tar does today.
+pub(crate) fn add_sparse(writer: &mut TarWriter, path: &str, size: u64, pieces: &[(u64, usize)]) {
+    let data: Vec<u8> = pieces.iter().flat_map(|(start, length)| piece(*start, *length)).collect();
     let end = [(size, 0)];
     let all = || pieces.iter().chain(&end);
     let mut map = format!("{}\n", all().count());
@@ -142,23 +162,23 @@ fn add_sparse(writer: &mut TarWriter, path: &str, size: u64, pieces: &[(u64, usi
 
 /// Everything `lstat`, `readlink`, `getxattr` and `read` say about one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    pub kind: &'static str,
-    pub mode: u32,
-    pub owner: (u32, u32),
-    pub mtime: (i64, i64),
-    pub links: u64,
-    pub device: u64,
-    pub size: u64,
+pub(crate) struct Facts {
+    pub(crate) kind: &'static str,
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
+    pub(crate) mtime: (i64, i64),
+    pub(crate) links: u64,
+    pub(crate) device: u64,
+    pub(crate) size: u64,
     /// The digest of a file, the target of a symbolic link.
-    pub content: Vec<u8>,
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) content: Vec<u8>,
+    pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The first path, in byte order, that has the same inode.
-    pub first_name: PathBuf,
+    pub(crate) first_name: PathBuf,
 }
 
 /// Lists a directory and all below it.
-pub fn list(root: &Path) -> BTreeMap<PathBuf, Facts> {
+pub(crate) fn list(root: &Path) -> BTreeMap<PathBuf, Facts> {
     let mut listing = BTreeMap::new();
     let mut stack = vec![PathBuf::new()];
     while let Some(path) = stack.pop() {
@@ -173,7 +193,7 @@ pub fn list(root: &Path) -> BTreeMap<PathBuf, Facts> {
     let mut first_names = BTreeMap::new();
     for (path, facts) in &mut listing {
         let inode = fs::symlink_metadata(root.join(path)).unwrap().ino();
-        facts.first_name = first_names.entry(inode).or_insert_with(|| path.clone()).clone();
+        facts.first_name.clone_from(first_names.entry(inode).or_insert_with(|| path.clone()));
     }
     listing
 }
@@ -239,7 +259,7 @@ fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
 }
 
 /// Fails with the first few differences between two listings.
-pub fn assert_same(left: &BTreeMap<PathBuf, Facts>, right: &BTreeMap<PathBuf, Facts>) {
+pub(crate) fn assert_same(left: &BTreeMap<PathBuf, Facts>, right: &BTreeMap<PathBuf, Facts>) {
     let paths: std::collections::BTreeSet<_> = left.keys().chain(right.keys()).collect();
     let differences: Vec<String> = paths
         .into_iter()
@@ -251,7 +271,7 @@ pub fn assert_same(left: &BTreeMap<PathBuf, Facts>, right: &BTreeMap<PathBuf, Fa
 }
 
 /// Mounting, and unpacking owners and devices for comparison, takes privileges; without them these tests say so and stop.
-pub fn can_mount() -> bool {
+pub(crate) fn can_mount() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         eprintln!("not compared as mounted: only root can mount");
@@ -260,10 +280,10 @@ pub fn can_mount() -> bool {
 }
 
 /// An image mounted read-only until dropped.
-pub struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    pub fn new(filesystem: &str, image: &Path, directory: &Path) -> Self {
+    pub(crate) fn new(filesystem: &str, image: &Path, directory: &Path) -> Self {
         fs::create_dir(directory).unwrap();
         let options = ["-t", filesystem, "-o", "loop,ro"].map(OsStr::new);
         run("mount", &[&options[..], &[image.as_os_str(), directory.as_os_str()]].concat());
@@ -271,7 +291,7 @@ impl Mount {
     }
 
     /// Takes over what is mounted at `directory`.
-    pub fn adopt(directory: &Path) -> Self {
+    pub(crate) fn adopt(directory: &Path) -> Self {
         Mount(directory.to_owned())
     }
 }
@@ -282,15 +302,28 @@ impl Drop for Mount {
     }
 }
 
+/// What `umoci` makes of the nasty layers, but for what it is known to lose. The times of directories that no entry
+/// describes and of the root it leaves at the moment of unpacking, and an image is to be the same whenever it is built.
+pub(crate) fn list_nasty_by_umoci(layers: &[Vec<u8>], directory: &Path) -> BTreeMap<PathBuf, Facts> {
+    let mut listing = list(&umoci_unpack(layers, directory));
+    for implied in ["implied", "implied/parents", "implied/parents/of", "whited-out"] {
+        listing.get_mut(Path::new(implied)).unwrap().mtime = (0, 0);
+    }
+    listing.get_mut(Path::new("")).unwrap().mtime = (1_000_000_000, 1);
+    // To the library it reads archives with, an attribute without a value is one taken back.
+    listing.get_mut(Path::new("xattrs")).unwrap().xattrs.insert(b"user.empty".to_vec(), Vec::new());
+    listing
+}
+
 /// Unpacks layers as `umoci` does and returns the directory of the root filesystem.
-pub fn umoci_unpack(layers: &[Vec<u8>], directory: &Path) -> PathBuf {
+fn umoci_unpack(layers: &[Vec<u8>], directory: &Path) -> PathBuf {
     let layout = directory.join("layout");
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8]| {
-        let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        fs::write(blobs.join(&hex), bytes).unwrap();
-        format!("sha256:{hex}")
+        let digest = microagent_image::Digest::of(bytes);
+        fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        digest.to_string()
     };
     let digests: Vec<String> = layers.iter().map(|layer| put(layer)).collect();
     let config = serde_json::json!({

@@ -12,7 +12,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use super::record::hexadecimal;
 use super::{Error, Progress, Result};
 
-/// The largest download that is believed. A kernel package with every module is under 200 MB.
+/// The largest download that is believed. Debian's cloud kernel package is 27 MB.
 const LARGEST_DOWNLOAD: u64 = 2 << 30;
 /// Long enough for a distant server behind a slow proxy, short enough for a person to wait for.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 
 use super::{Error, ImageFormat, Result, compression};
 
-/// The largest image that is believed, packed or not. Distribution kernels are 10 to 15 MB packed, 40 to 80 MB unpacked.
+/// The largest image that is believed, packed or not. Debian's is 14 MB packed, 53 MB unpacked.
 const LARGEST_IMAGE: u64 = 512 << 20;
 
 const ELF_MAGIC: &[u8] = b"\x7fELF";

@@ -5,6 +5,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -68,9 +69,9 @@ pub(crate) fn run(command: &mut Command) -> Output {
     output
 }
 
-/// This test binary run again for the one test `name`, which is marked `#[ignore]`, in another environment: `wrap` may
-/// put another command before it. Its standard output is checked to have run exactly that test.
-pub(crate) fn run_again(name: &str, directory: &Path, wrap: &[&str], environment: &[(&str, &OsStr)]) {
+/// This test binary again, to run the one test `name`, which is marked `#[ignore]`, in another process; `wrap` is a
+/// command to put before it.
+pub(crate) fn again(name: &str, directory: &Path, wrap: &[&str]) -> Command {
     // A copy, because another user may not be able to reach the build directory.
     let program = directory.join("again");
     fs::copy(env::current_exe().unwrap(), &program).unwrap();
@@ -83,8 +84,21 @@ pub(crate) fn run_again(name: &str, directory: &Path, wrap: &[&str], environment
         }
     };
     command.args(["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"]);
-    command.envs(environment.iter().copied());
-    let output = run(&mut command);
+    command
+}
+
+/// Runs [`again`] with variables of its own, and checks that it ran exactly that test and passed.
+pub(crate) fn run_again(name: &str, directory: &Path, wrap: &[&str], environment: &[(&str, &OsStr)]) {
+    let output = run(again(name, directory, wrap).envs(environment.iter().copied()));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("1 passed"), "the test `{name}` did not run: {text}");
+}
+
+/// What to put before a program so that an ordinary user runs it, in `directory`, which becomes that user's.
+pub(crate) fn as_ordinary_user(directory: &Path) -> &'static [&'static str] {
+    if !rustix::process::getuid().is_root() {
+        return &[];
+    }
+    chown(directory, Some(65534), Some(65534)).unwrap();
+    &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]
 }

@@ -19,6 +19,7 @@
 
 mod initramfs;
 mod kernel;
+mod product;
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use crate::{Error, Result, tool};
 use kernel::Kernel;
+pub use product::InLab;
 
 /// Enough for a guest of 512 MiB, its disks, and QEMU around it.
 const MEMORY_MIB: u32 = 3072;
@@ -114,10 +116,11 @@ impl Lab {
         command.args(["-smp", "2", "-m", &self.memory_mib.to_string()]);
         command.arg("-kernel").arg(self.kernel.vmlinux()).arg("-initrd").arg(initramfs);
         command.args(["-append", "console=ttyS0 quiet panic=-1 reboot=t"]);
+        command.args(["-serial", &format!("file:{}", run.join("console").display())]);
+        // The first virtio device, because Linux names the ports after its number.
+        command.args(["-device", "virtio-serial-pci"]);
         command.args(["-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"]);
         command.args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]);
-        command.args(["-serial", &format!("file:{}", run.join("console").display())]);
-        command.args(["-device", "virtio-serial-pci"]);
         let status = run.join("status");
         let ports = [("stdout", Path::new("/dev/stdout")), ("stderr", Path::new("/dev/stderr")), ("status", &status)];
         for (number, (name, path)) in (1..).zip(ports) {

@@ -1,7 +1,7 @@
 //! `microagent image import`
 
 use super::source::platform;
-use super::{DONE, Present};
+use super::{Action, DONE, Present};
 use crate::context::Context;
 use crate::error::Error;
 use crate::signals::Signals;
@@ -67,8 +67,8 @@ impl ConfigArgs {
     }
 }
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let source: ImportSource = self.source.parse()?;
         let name = self.name.map(|name| name.parse::<Reference>()).transpose()?;
         let options = ImportOptions {

@@ -1,7 +1,7 @@
 //! `microagent image inspect`
 
-use super::DONE;
 use super::source::platform;
+use super::{Action, DONE};
 use crate::completion;
 use crate::context::Context;
 use crate::error::Error;
@@ -28,8 +28,8 @@ pub(super) struct Args {
     arch: Option<String>,
 }
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let platform = self.arch.as_deref().map(|arch| platform(Some(arch))).transpose()?;
         context.show(&context.client()?.images().lookup(&self.image, platform)?)?;
         Ok(DONE)

@@ -9,7 +9,7 @@ mod rm;
 pub(super) mod source;
 mod tag;
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::{Text, labelled};
@@ -46,8 +46,8 @@ enum Verb {
     Prune(prune::Args),
 }
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         match self.verb {
             Verb::Pull(args) => args.run(context),
             Verb::Import(args) => args.run(context),

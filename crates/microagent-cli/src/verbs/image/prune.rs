@@ -1,6 +1,6 @@
 //! `microagent image prune`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::Text;
@@ -28,8 +28,8 @@ pub(super) struct Args {
     dry_run: bool,
 }
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let pruned = context.client()?.prune_images(self.all, self.dry_run)?;
         context.show(&Shown { dry_run: self.dry_run, pruned })?;
         Ok(DONE)

@@ -1,7 +1,7 @@
 //! `microagent image pull`
 
 use super::source::platform;
-use super::{DONE, Present};
+use super::{Action, DONE, Present};
 use crate::context::Context;
 use crate::error::Error;
 use crate::signals::Signals;
@@ -31,8 +31,8 @@ pub(super) struct Args {
     insecure: bool,
 }
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let options = PullOptions {
             platform: platform(self.arch.as_deref())?,
             policy: PullPolicy::Always,

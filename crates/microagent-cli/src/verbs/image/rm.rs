@@ -1,6 +1,6 @@
 //! `microagent image rm`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::completion;
 use crate::context::Context;
 use crate::error::Error;
@@ -27,10 +27,11 @@ pub(super) struct Args {
     images: Vec<String>,
 }
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let client = context.client()?;
-        let removed = self.images.iter().map(|image| client.remove_image(image)).collect::<Result<Vec<Removed>, _>>()?;
+        let removed =
+            self.images.iter().map(|image| client.remove_image(image)).collect::<Result<Vec<Removed>, _>>()?;
         context.show(&AllRemoved(removed))?;
         Ok(DONE)
     }
@@ -43,7 +44,9 @@ impl Text for AllRemoved {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         for Removed { untagged, deleted, kept, bytes } in &self.0 {
             untagged.iter().try_for_each(|name| writeln!(out, "Untagged: {}", name.familiar()))?;
-            deleted.iter().try_for_each(|digest| writeln!(out, "Deleted: {digest} ({} freed)", quantity::bytes(*bytes)))?;
+            deleted
+                .iter()
+                .try_for_each(|digest| writeln!(out, "Deleted: {digest} ({} freed)", quantity::bytes(*bytes)))?;
             kept.iter().try_for_each(|digest| writeln!(out, "Kept for its workspaces: {digest}"))?;
         }
         Ok(())

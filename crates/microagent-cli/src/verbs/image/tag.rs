@@ -1,6 +1,6 @@
 //! `microagent image tag`
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::completion;
 use crate::context::Context;
 use crate::error::Error;
@@ -27,8 +27,8 @@ pub(super) struct Args {
     target: String,
 }
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let target: Reference = self.target.parse()?;
         context.show(&Tagged { image: context.client()?.images().tag(&self.image, &target)?, target })?;
         Ok(DONE)

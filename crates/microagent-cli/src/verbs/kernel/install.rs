@@ -1,6 +1,6 @@
 //! `microagent kernel install`
 
-use super::super::DONE;
+use super::super::{Action, DONE};
 use super::KernelDocument;
 use crate::context::Context;
 use crate::error::Error;
@@ -13,7 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   microagent kernel install
   microagent kernel install --from /boot/vmlinuz-6.1.0-cloud-amd64
-  microagent kernel install --url https://example.org/vmlinux --sha256 0000000000000000000000000000000000000000000000000000000000000000";
+  microagent kernel install --url https://example.org/vmlinux --sha256 $SHA256";
 
 /// Install a guest kernel and make it the default
 ///
@@ -36,8 +36,8 @@ pub(super) struct Args {
     sha256: Option<String>,
 }
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let source = match (self.from, self.url.zip(self.sha256)) {
             (Some(path), _) => Source::Path(path),
             (None, Some((url, sha256))) => Source::Url { url, sha256 },

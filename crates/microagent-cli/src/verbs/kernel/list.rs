@@ -1,6 +1,6 @@
 //! `microagent kernel list`
 
-use super::super::DONE;
+use super::super::{Action, DONE};
 use super::KernelDocument;
 use crate::context::Context;
 use crate::error::Error;
@@ -21,8 +21,8 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {}
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let kernels = context.client()?.kernels().list()?;
         context.show(&Kernels(kernels.into_iter().map(Row::new).collect()))?;
         Ok(DONE)

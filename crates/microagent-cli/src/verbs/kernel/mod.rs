@@ -5,6 +5,7 @@ mod list;
 mod remove;
 mod verify;
 
+use super::Action;
 use crate::context::Context;
 use crate::error::Error;
 use clap::Subcommand;
@@ -36,8 +37,8 @@ enum Verb {
     Remove(remove::Args),
 }
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         match self.verb {
             Verb::Install(args) => args.run(context),
             Verb::List(args) => args.run(context),

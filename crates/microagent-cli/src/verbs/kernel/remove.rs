@@ -1,6 +1,6 @@
 //! `microagent kernel remove`
 
-use super::super::DONE;
+use super::super::{Action, DONE};
 use crate::completion;
 use crate::context::Context;
 use crate::error::Error;
@@ -22,8 +22,8 @@ pub(super) struct Args {
     name: String,
 }
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         context.client()?.kernels().remove(&self.name)?;
         context.show(&Removed { kernel: self.name, removed: true })?;
         Ok(DONE)

@@ -1,6 +1,6 @@
 //! `microagent kernel verify`
 
-use super::super::{DONE, FOUND_WRONG};
+use super::super::{Action, DONE, FOUND_WRONG};
 use crate::completion;
 use crate::context::Context;
 use crate::error::Error;
@@ -27,26 +27,26 @@ pub(super) struct Args {
     name: Option<String>,
 }
 
-impl Args {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         let client = context.client()?;
         let names = match self.name {
             Some(name) => vec![name],
             None => client.kernels().list()?.into_iter().map(|kernel| kernel.name).collect(),
         };
-        let verify = |name: String| Ok(Verified::new(client.kernels().verify(&name)?, name));
-        let verified = names.into_iter().map(verify).collect::<Result<Vec<Verified>, Error>>()?;
+        let verify = |name: String| Ok(Verification::new(client.kernels().verify(&name)?, name));
+        let verified = names.into_iter().map(verify).collect::<Result<Vec<Verification>, Error>>()?;
         let ok = verified.iter().all(|kernel| kernel.verified);
-        context.show(&AllVerified(verified))?;
+        context.show(&Verifications(verified))?;
         Ok(if ok { DONE } else { FOUND_WRONG })
     }
 }
 
 #[derive(Serialize)]
-struct AllVerified(Vec<Verified>);
+struct Verifications(Vec<Verification>);
 
 #[derive(Serialize)]
-struct Verified {
+struct Verification {
     name: String,
     verified: bool,
     drift: Vec<DriftDocument>,
@@ -59,14 +59,14 @@ struct DriftDocument {
     found: Option<String>,
 }
 
-impl Verified {
-    fn new(drift: Vec<Drift>, name: String) -> Verified {
+impl Verification {
+    fn new(drift: Vec<Drift>, name: String) -> Verification {
         let document = |Drift { path, expected, found }| DriftDocument { path, expected, found };
-        Verified { name, verified: drift.is_empty(), drift: drift.into_iter().map(document).collect() }
+        Verification { name, verified: drift.is_empty(), drift: drift.into_iter().map(document).collect() }
     }
 }
 
-impl Text for AllVerified {
+impl Text for Verifications {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.0.is_empty() {
             return writeln!(out, "No kernels.");

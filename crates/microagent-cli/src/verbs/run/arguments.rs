@@ -18,13 +18,14 @@ Examples:
   microagent run docker.io/library/busybox:1.36
   microagent run --image docker.io/library/alpine:3.20 --exec 'echo hello from $(hostname)'
   microagent run -e GREETING=hello docker.io/library/alpine:3.20 printenv GREETING
-  microagent run --image docker.io/library/busybox:1.36 --setup 'mkdir -p /workspace' --exec 'ls /workspace'
+  microagent run --image busybox --setup 'mkdir -p /workspace' --exec 'ls -d /workspace'
   microagent run --timeout 5 docker.io/library/alpine:3.20 sleep 60
-  microagent --json run --profile medium docker.io/library/alpine:3.20 cat /etc/alpine-release
+  microagent --json run --profile medium docker.io/library/alpine:3.20 uname -r
 
-Exit status: 0 when the command ran to its end, whatever its own exit code, which is shown as `Exit code:`. With
---propagate-exit-code it is the command's own (128 plus the signal that killed it), 126 or 127 when the command cannot
-be executed or is not there, and 125 for every other failure.";
+Exit status: 0 when the command ran to its end, whatever its own exit code, which is shown
+as `Exit code:`. With --propagate-exit-code it is the command's own (128 plus the signal
+that killed it), 126 or 127 when the command cannot be executed or is not there, and 125
+for every other failure.";
 
 /// Run a command in a microVM of its own, and remove it
 ///
@@ -37,7 +38,7 @@ be executed or is not there, and 125 for every other failure.";
 )]
 pub(crate) struct Args {
     /// Image to run, then the words of the command; with `--image`, only the words of the command
-    #[arg(value_name = "IMAGE [ARG", trailing_var_arg = true, add = ArgValueCandidates::new(completion::images))]
+    #[arg(value_names = ["IMAGE", "ARG"], num_args = 0.., trailing_var_arg = true, add = ArgValueCandidates::new(completion::images))]
     pub(super) words: Vec<String>,
     /// Image reference, instead of IMAGE
     #[arg(long, value_name = "REF", add = ArgValueCandidates::new(completion::images))]
@@ -165,7 +166,8 @@ impl Args {
         }
         let (image, words) = self.image_and_words()?;
         let CommandArgs { entrypoint, setup, variables, workdir, user, timeout, .. } = &self.command;
-        let MachineArgs { profile, memory, cpus, size_mib, hostname, backend, kernel, guest_init, mke2fs, .. } = &self.machine;
+        let MachineArgs { profile, memory, cpus, size_mib, hostname, backend, kernel, guest_init, mke2fs, .. } =
+            &self.machine;
         let WorkspaceArgs { name, keep, restart, shell, .. } = &self.workspace;
         Ok(RunOptions {
             command: self.command(words)?,
@@ -224,7 +226,10 @@ impl Args {
                     image_command.then(|| "`--image-command`".to_owned()),
                 ];
                 let given: Vec<String> = given.into_iter().flatten().collect();
-                Err(Error::usage(format!("more than one command is given: {}", given.join(" and ")), "keep one of them"))
+                Err(Error::usage(
+                    format!("more than one command is given: {}", given.join(" and ")),
+                    "keep one of them",
+                ))
             }
         }
     }
@@ -294,7 +299,8 @@ mod tests {
 
     #[test]
     fn sizes_and_times_arrive_as_given() {
-        let line = ["--memory", "1g", "--cpus", "3", "--size-mib", "2g", "--timeout", "2m", "--id", "x", "--keep", "alpine"];
+        let line =
+            ["--memory", "1g", "--cpus", "3", "--size-mib", "2g", "--timeout", "2m", "--id", "x", "--keep", "alpine"];
         let parsed = options(&line).unwrap();
         assert_eq!((parsed.memory_mib, parsed.cpus, parsed.size_mib), (Some(1024), Some(3), Some(2048)));
         assert_eq!((parsed.timeout, parsed.keep), (Some(Duration::from_mins(2)), true));

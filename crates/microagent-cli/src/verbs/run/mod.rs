@@ -15,7 +15,7 @@ mod streams;
 
 pub(crate) use arguments::Args;
 
-use super::DONE;
+use super::{Action, DONE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::{self, Format};
@@ -25,10 +25,11 @@ use report::{Planned, summarise};
 use streams::Outputs;
 
 /// Why a flag of the contract changes nothing here.
-const RESULT_PORT_NOTE: &str = "`--result-port` changes nothing: results travel over the agent channel, which needs no port";
+const RESULT_PORT_NOTE: &str =
+    "`--result-port` changes nothing: results travel over the agent channel, which needs no port";
 
-impl Args {
-    pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
         self.refused.check()?;
         let options = self.options()?;
         if self.result_port.is_some() {
@@ -61,7 +62,9 @@ impl Args {
         self.show(&report, context)?;
         Ok(if self.propagates_exit_code(context) { exit_status(&report) } else { DONE })
     }
+}
 
+impl Args {
     /// Whether the exit status is to be the guest's.
     pub(crate) fn propagates_exit_code(&self, context: &Context) -> bool {
         self.propagate_exit_code || context.propagate_exit_code()

@@ -42,7 +42,9 @@ impl Text for Planned {
         let plan = &self.plan;
         let command = match &plan.command {
             PlannedCommand::Argv(words) => format!("{words:?}"),
-            PlannedCommand::ImageEntrypoint(words) if words.is_empty() => "the image's entry point and command".to_owned(),
+            PlannedCommand::ImageEntrypoint(words) if words.is_empty() => {
+                "the image's entry point and command".to_owned()
+            }
             PlannedCommand::ImageEntrypoint(words) => format!("the image's entry point, then {words:?}"),
         };
         labelled(

@@ -14,9 +14,9 @@ mod sparse;
 use std::collections::BTreeMap;
 use std::fs::File;
 
+use super::Error;
 use super::content::Content;
 use super::limits::{Limits, check};
-use super::Error;
 use header::{BLOCK, Header};
 use pax::{Pax, Time};
 use reader::Reader;
@@ -163,7 +163,10 @@ impl<'f> Archive<'f> {
             b'6' => EntryKind::Fifo,
             other => {
                 let path = super::error::printable(path);
-                return Err(Error::UnsupportedEntry { path, type_flag: char::from(other).escape_default().last().unwrap_or('?') });
+                return Err(Error::UnsupportedEntry {
+                    path,
+                    type_flag: char::from(other).escape_default().last().unwrap_or('?'),
+                });
             }
         };
         self.skip_body(size)?;
@@ -226,7 +229,7 @@ fn metadata(header: &Header<'_>, pax: &mut Pax) -> Result<Metadata, &'static str
         None => Time { seconds: header.mtime().ok_or("its time is not a number")?, nanoseconds: 0 },
     };
     Ok(Metadata {
-        mode: (header.mode().ok_or("its mode is not a number")? & 0o7777) as u16,
+        mode: (header.mode().ok_or("its mode is not a number")?.cast_unsigned() & 0o7777) as u16,
         uid: id(pax.uid, header.uid()).ok_or("its owner is not a user number")?,
         gid: id(pax.gid, header.gid()).ok_or("its group is not a group number")?,
         mtime: mtime.seconds,

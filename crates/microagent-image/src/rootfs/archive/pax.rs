@@ -71,7 +71,10 @@ impl Pax {
             b"size" => self.size = number("its pax `size` is not a number")?,
             b"uid" => self.uid = number("its pax `uid` is not a number")?,
             b"gid" => self.gid = number("its pax `gid` is not a number")?,
-            b"mtime" => self.mtime = value.map(|value| time(value).ok_or("its pax `mtime` is not a time")).transpose()?,
+            b"mtime" => {
+                let time = value.map(|value| time(value).ok_or("its pax `mtime` is not a time"));
+                self.mtime = time.transpose()?;
+            }
             _ => {}
         }
         Ok(())
@@ -89,7 +92,7 @@ impl Sparse {
             b"offset" | b"numbytes" => {
                 self.has_map = true;
                 // Pairs must alternate, or a length would be taken for an offset.
-                if (self.map.len() % 2 == 0) != (field == b"offset") {
+                if self.map.len().is_multiple_of(2) != (field == b"offset") {
                     return Err(BAD);
                 }
                 self.map.push(decimal(value).ok_or(BAD)?);
@@ -229,7 +232,8 @@ mod tests {
 
     #[test]
     fn lying_record_lengths_are_refused() {
-        for body in [&b"5 a=b\n"[..], b"7 a=b\n", b"999 a=b\n", b"0 a=b\n", b" a=b\n", b"-6 a=b\n", b"6 a:b\n", b"3 a"] {
+        for body in [&b"5 a=b\n"[..], b"7 a=b\n", b"999 a=b\n", b"0 a=b\n", b" a=b\n", b"-6 a=b\n", b"6 a:b\n", b"3 a"]
+        {
             assert!(Pax::parse(body).is_err(), "{body:?}");
         }
     }

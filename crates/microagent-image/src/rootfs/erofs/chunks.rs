@@ -4,8 +4,8 @@ use std::fs::File;
 
 use super::format::{BLOCK, HOLE};
 use crate::rootfs::Error;
-use crate::rootfs::content::{Extent, read_layer};
-use crate::rootfs::output::Output;
+use crate::rootfs::content::Extent;
+use crate::rootfs::output::{Output, SparseBlocks};
 
 /// Entries a map may have before larger chunks are chosen: 1 MiB of map.
 const MAP_ENTRIES: u64 = 1 << 18;
@@ -75,48 +75,12 @@ impl Chunks {
 
     /// Writes the chunks that hold data, one behind the other.
     pub(super) fn write(self, extents: &[Extent], layer: &File, output: &mut Output<'_>) -> Result<(), Error> {
-        let mut rest = extents;
-        let mut block = [0; BLOCK as usize];
+        let mut blocks = SparseBlocks::new(layer, extents);
         for start in self.occupied(extents) {
-            let end = start + self.blocks(start) * BLOCK;
-            let mut position = start;
-            while position < end {
-                while rest.first().is_some_and(|extent| extent.end() <= position) {
-                    rest = &rest[1..];
-                }
-                let whole = rest.first().filter(|extent| extent.start <= position && extent.end() >= position + BLOCK);
-                if let Some(extent) = whole {
-                    let length = (extent.end().min(end) - position) / BLOCK * BLOCK;
-                    output.copy(layer, extent.source + position - extent.start, length)?;
-                    position += length;
-                } else {
-                    fill_block(&mut block, position, rest, layer)?;
-                    output.write(&block)?;
-                    position += BLOCK;
-                }
-            }
+            blocks.copy(start, start + self.blocks(start) * BLOCK, output)?;
         }
         Ok(())
     }
-}
-
-/// Gathers the block at `position` from the extents that touch it.
-fn fill_block(
-    block: &mut [u8; BLOCK as usize],
-    position: u64,
-    extents: &[Extent],
-    layer: &File,
-) -> Result<(), Error> {
-    block.fill(0);
-    for extent in extents.iter().take_while(|extent| extent.start < position + BLOCK) {
-        let start = extent.start.max(position);
-        let end = extent.end().min(position + BLOCK);
-        if start < end {
-            let target = &mut block[(start - position) as usize..(end - position) as usize];
-            read_layer(layer, target, extent.source + start - extent.start)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

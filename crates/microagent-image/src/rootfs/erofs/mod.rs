@@ -18,10 +18,10 @@ mod xattr;
 use std::fs::File;
 use std::ops::ControlFlow;
 
+use super::Error;
 use super::content::Content;
 use super::output::{Observer, Output, Written};
 use super::tree::{Body, Node, NodeId, Tree, Walk};
-use super::Error;
 use chunks::Chunks;
 use directory::Target;
 use format::{BLOCK, FileType, Inode, Superblock, device_number};

@@ -1,95 +1,119 @@
-//! The three inodes a blank filesystem has, and their blocks.
+//! Inodes, and the journal's own block.
 
 use super::BLOCK;
+use super::extents::Map;
 use super::geometry::INODE_SIZE;
 use super::superblock::Identity;
 use crate::rootfs::crc32c::crc32c;
 
 pub(super) const ROOT_INODE: u32 = 2;
 pub(super) const JOURNAL_INODE: u32 = 8;
-/// The first inode that is not reserved: `lost+found`, which `e2fsck` wants to find.
+/// The first inode that is not reserved.
 pub(super) const FIRST_FREE_INODE: u32 = 11;
-pub(super) const LOST_AND_FOUND_INODE: u32 = FIRST_FREE_INODE;
 
-/// A file in one run of blocks.
+/// The times 34 bits of seconds hold, counted from 1901.
+const EARLIEST: i64 = -(1 << 31);
+const LATEST: i64 = (1 << 34) - (1 << 31) - 1;
+
+/// A time as ext4 holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Time {
+    pub(super) seconds: i64,
+    pub(super) nanoseconds: u32,
+}
+
+impl Time {
+    /// The nearest time ext4 can hold.
+    pub(super) fn nearest(seconds: i64, nanoseconds: u32) -> Self {
+        if seconds < EARLIEST {
+            Time { seconds: EARLIEST, nanoseconds: 0 }
+        } else if seconds > LATEST {
+            Time { seconds: LATEST, nanoseconds: 999_999_999 }
+        } else {
+            Time { seconds, nanoseconds }
+        }
+    }
+
+    /// The low 32 bits, which are signed, and the field that holds two more bits of seconds and the nanoseconds.
+    fn encode(self) -> ([u8; 4], [u8; 4]) {
+        let low = self.seconds as i32;
+        let epoch = ((self.seconds - i64::from(low)) >> 32).cast_unsigned() as u32 & 3;
+        (low.to_le_bytes(), (epoch | self.nanoseconds << 2).to_le_bytes())
+    }
+}
+
+/// What the checksums of one inode, its directory blocks and its block map start from.
+#[derive(Clone, Copy)]
+pub(super) struct InodeSeed(pub(super) u32);
+
+impl InodeSeed {
+    /// The generation of every inode is 0.
+    pub(super) fn of(number: u32, identity: &Identity) -> Self {
+        InodeSeed(crc32c(crc32c(identity.checksum_seed(), &number.to_le_bytes()), &0u32.to_le_bytes()))
+    }
+}
+
+/// One inode.
 pub(super) struct Inode {
     pub(super) number: u32,
+    /// File type and permissions.
     pub(super) mode: u16,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
     pub(super) links: u16,
-    pub(super) first_block: u64,
+    pub(super) time: Time,
+    pub(super) size: u64,
+    /// Blocks in use, the map's and the attributes' own included.
     pub(super) blocks: u64,
+    pub(super) content: Content,
+    /// The block of the attributes, or 0.
+    pub(super) xattr_block: u64,
+}
+
+/// What the 60 bytes of an inode are.
+pub(super) enum Content {
+    Extents(Map),
+    /// A device number or the target of a short symbolic link.
+    Direct(Map),
 }
 
 impl Inode {
-    /// The block map: an extent tree of one extent.
-    pub(super) fn map(&self) -> [u8; 60] {
-        const MAGIC: u16 = 0xF30A;
-        const ENTRIES: u16 = 1;
-        const ENTRIES_MAX: u16 = 4;
-        let mut map = [0; 60];
-        map[0..2].copy_from_slice(&MAGIC.to_le_bytes());
-        map[2..4].copy_from_slice(&ENTRIES.to_le_bytes());
-        map[4..6].copy_from_slice(&ENTRIES_MAX.to_le_bytes());
-        map[16..18].copy_from_slice(&(self.blocks as u16).to_le_bytes());
-        map[20..24].copy_from_slice(&(self.first_block as u32).to_le_bytes());
-        map
-    }
-
     pub(super) fn encode(&self, identity: &Identity) -> [u8; INODE_SIZE as usize] {
         const EXTENTS: u32 = 0x80000;
         const EXTRA_SIZE: u16 = 32;
+        let (flags, content) = match &self.content {
+            Content::Extents(map) => (EXTENTS, map),
+            Content::Direct(bytes) => (0, bytes),
+        };
+        let sectors = self.blocks * (BLOCK / 512);
+        let (time, time_extra) = self.time.encode();
         let mut bytes = [0; INODE_SIZE as usize];
         let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
         put(0x00, &self.mode.to_le_bytes());
-        put(0x04, &((self.blocks * BLOCK) as u32).to_le_bytes());
-        for time in [0x08, 0x0C, 0x10, 0x90] {
-            put(time, &identity.created.to_le_bytes());
+        put(0x02, &(self.uid as u16).to_le_bytes());
+        put(0x04, &(self.size as u32).to_le_bytes());
+        for offset in [0x08, 0x0C, 0x10, 0x90] {
+            put(offset, &time);
         }
+        put(0x18, &(self.gid as u16).to_le_bytes());
         put(0x1A, &self.links.to_le_bytes());
-        put(0x1C, &((self.blocks * BLOCK / 512) as u32).to_le_bytes());
-        put(0x20, &EXTENTS.to_le_bytes());
-        put(0x28, &self.map());
+        put(0x1C, &(sectors as u32).to_le_bytes());
+        put(0x20, &flags.to_le_bytes());
+        put(0x28, content);
+        put(0x68, &(self.xattr_block as u32).to_le_bytes());
+        put(0x6C, &((self.size >> 32) as u32).to_le_bytes());
+        put(0x74, &((sectors >> 32) as u16).to_le_bytes());
+        put(0x78, &((self.uid >> 16) as u16).to_le_bytes());
+        put(0x7A, &((self.gid >> 16) as u16).to_le_bytes());
         put(0x80, &EXTRA_SIZE.to_le_bytes());
-        let checksum = crc32c(checksum_seed(self.number, identity), &bytes).to_le_bytes();
+        for offset in [0x84, 0x88, 0x8C, 0x94] {
+            put(offset, &time_extra);
+        }
+        let checksum = crc32c(InodeSeed::of(self.number, identity).0, &bytes).to_le_bytes();
         bytes[0x7C..0x7E].copy_from_slice(&checksum[..2]);
         bytes[0x82..0x84].copy_from_slice(&checksum[2..]);
         bytes
     }
-}
-
-/// What the checksums of an inode and of its directory blocks start from; its generation is 0.
-fn checksum_seed(number: u32, identity: &Identity) -> u32 {
-    crc32c(crc32c(identity.checksum_seed(), &number.to_le_bytes()), &0u32.to_le_bytes())
-}
-
-/// The only block of directory `number`, holding `entries` of subdirectories.
-pub(super) fn directory_block(
-    number: u32,
-    entries: &[(&[u8], u32)],
-    identity: &Identity,
-) -> [u8; BLOCK as usize] {
-    const HEADER: usize = 8;
-    const DIRECTORY: u8 = 2;
-    /// A false entry at the end of the block holds the checksum.
-    const TAIL: usize = 12;
-    const TAIL_TYPE: u8 = 0xDE;
-    let mut block = [0; BLOCK as usize];
-    let (mut offset, end) = (0, block.len() - TAIL);
-    for (index, (name, inode)) in entries.iter().enumerate() {
-        let last = index + 1 == entries.len();
-        let length = if last { end - offset } else { (HEADER + name.len()).next_multiple_of(4) };
-        block[offset..offset + 4].copy_from_slice(&inode.to_le_bytes());
-        block[offset + 4..offset + 6].copy_from_slice(&(length as u16).to_le_bytes());
-        block[offset + 6] = name.len() as u8;
-        block[offset + 7] = DIRECTORY;
-        block[offset + HEADER..offset + HEADER + name.len()].copy_from_slice(name);
-        offset += length;
-    }
-    block[end + 4] = TAIL as u8;
-    block[end + 7] = TAIL_TYPE;
-    let checksum = crc32c(checksum_seed(number, identity), &block[..end]);
-    block[end + 8..].copy_from_slice(&checksum.to_le_bytes());
-    block
 }
 
 /// The first block of an empty journal, as Linux's `include/linux/jbd2.h` lays it out, big-endian.
@@ -114,4 +138,24 @@ pub(super) fn journal_superblock(blocks: u64, identity: &Identity) -> [u8; 1024]
     }
     bytes[0x30..0x40].copy_from_slice(&identity.uuid);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_reach_from_1901_to_2446() {
+        let encode = |seconds, nanoseconds| {
+            let (low, extra) = Time::nearest(seconds, nanoseconds).encode();
+            (u32::from_le_bytes(low), u32::from_le_bytes(extra))
+        };
+        assert_eq!(encode(0, 1), (0, 4));
+        assert_eq!(encode(-1, 0), (u32::MAX, 0));
+        assert_eq!(encode(1 << 31, 0), (1 << 31, 1));
+        assert_eq!(encode(4_102_444_800, 0), (4_102_444_800, 1));
+        assert_eq!(encode(LATEST, 0), (i32::MAX.cast_unsigned(), 3));
+        assert_eq!(encode(i64::MAX, 0), (i32::MAX.cast_unsigned(), 3 | 999_999_999 << 2));
+        assert_eq!(encode(i64::MIN, 5), (1 << 31, 0));
+    }
 }

@@ -1,7 +1,8 @@
 //! The superblock and group descriptors, as Linux's `fs/ext4/ext4.h` lays them out, little-endian.
 
 use super::BLOCK;
-use super::geometry::{BLOCKS_PER_GROUP, Geometry, INODE_SIZE, LOG_GROUPS_PER_FLEX};
+use super::extents::Map;
+use super::geometry::{BLOCKS_PER_GROUP, Geometry, INODE_SIZE, LOG_GROUPS_PER_FLEX, Tables};
 use super::inode::{FIRST_FREE_INODE, JOURNAL_INODE};
 use crate::rootfs::crc32c::crc32c;
 
@@ -47,7 +48,7 @@ pub(super) fn encode(
     geometry: &Geometry,
     identity: &Identity,
     free: &Free,
-    journal_map: &[u8; 60],
+    journal_map: &Map,
     group: u64,
 ) -> [u8; SUPERBLOCK_SIZE] {
     const MAGIC: u16 = 0xEF53;
@@ -115,20 +116,14 @@ fn read_only_features() -> u32 {
 }
 
 /// One group's descriptor.
-#[derive(Default)]
 pub(super) struct Descriptor {
-    pub(super) block_bitmap: u64,
-    pub(super) inode_bitmap: u64,
-    pub(super) inode_table: u64,
+    pub(super) tables: Tables,
     pub(super) free_blocks: u64,
     pub(super) free_inodes: u64,
     pub(super) directories: u16,
-    /// Whether the bitmaps are on disk; those that are not, Linux computes when it first needs them.
-    pub(super) block_bitmap_written: bool,
-    pub(super) inode_bitmap_written: bool,
-    pub(super) block_bitmap_checksum: u16,
-    pub(super) inode_bitmap_checksum: u16,
-    pub(super) unused_inodes: u64,
+    /// Checksums of the bitmaps that are on disk; those that are not, Linux computes when it first needs them.
+    pub(super) block_bitmap_checksum: Option<u16>,
+    pub(super) inode_bitmap_checksum: Option<u16>,
 }
 
 impl Descriptor {
@@ -138,24 +133,25 @@ impl Descriptor {
         // The disk reads as zeroes, so Linux need not clear the inode tables in the background, which would write them.
         const INODE_ZEROED: u16 = 4;
         let mut flags = INODE_ZEROED;
-        if !self.inode_bitmap_written {
+        if self.inode_bitmap_checksum.is_none() {
             flags |= INODE_UNINIT;
         }
-        if !self.block_bitmap_written {
+        if self.block_bitmap_checksum.is_none() {
             flags |= BLOCK_UNINIT;
         }
         let mut bytes = [0; DESCRIPTOR_SIZE];
         let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
-        put(0x00, &(self.block_bitmap as u32).to_le_bytes());
-        put(0x04, &(self.inode_bitmap as u32).to_le_bytes());
-        put(0x08, &(self.inode_table as u32).to_le_bytes());
+        put(0x00, &(self.tables.block_bitmap as u32).to_le_bytes());
+        put(0x04, &(self.tables.inode_bitmap as u32).to_le_bytes());
+        put(0x08, &(self.tables.inode_table as u32).to_le_bytes());
         put(0x0C, &(self.free_blocks as u16).to_le_bytes());
         put(0x0E, &(self.free_inodes as u16).to_le_bytes());
         put(0x10, &self.directories.to_le_bytes());
         put(0x12, &flags.to_le_bytes());
-        put(0x18, &self.block_bitmap_checksum.to_le_bytes());
-        put(0x1A, &self.inode_bitmap_checksum.to_le_bytes());
-        put(0x1C, &(self.unused_inodes as u16).to_le_bytes());
+        put(0x18, &self.block_bitmap_checksum.unwrap_or(0).to_le_bytes());
+        put(0x1A, &self.inode_bitmap_checksum.unwrap_or(0).to_le_bytes());
+        // Inodes are handed out in order, so those that are free have never been used.
+        put(0x1C, &(self.free_inodes as u16).to_le_bytes());
         let checksum = crc32c(crc32c(checksum_seed, &(group as u32).to_le_bytes()), &bytes) as u16;
         bytes[0x1E..].copy_from_slice(&checksum.to_le_bytes());
         bytes

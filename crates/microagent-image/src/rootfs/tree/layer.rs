@@ -129,15 +129,14 @@ impl Tree {
             if name.starts_with(WHITEOUT) {
                 return Err(Error::entry(path, "a directory above it is named like a whiteout"));
             }
-            directory = match self.child(directory, name).filter(|id| self.children(*id).is_some()) {
-                Some(existing) => existing,
-                None => {
-                    self.usage.add_entry(&self.limits)?;
-                    let made = self.add(Node::implied_directory());
-                    self.place(directory, name, made)?;
-                    made
-                }
-            };
+            if let Some(existing) = self.child(directory, name).filter(|id| self.children(*id).is_some()) {
+                directory = existing;
+                continue;
+            }
+            self.usage.add_entry(&self.limits)?;
+            let made = self.add(Node::implied_directory());
+            self.place(directory, name, made)?;
+            directory = made;
         }
         Ok(directory)
     }

@@ -16,12 +16,12 @@ mod xattrs;
 use std::collections::BTreeMap;
 use std::fs::File;
 
+use super::Error;
 use super::content::Content;
 use super::limits::{Limits, Usage};
-use super::Error;
 pub use summary::Summary;
 pub(super) use walk::Walk;
-pub(super) use xattrs::Xattrs;
+pub(super) use xattrs::{Xattrs, XattrsId};
 
 /// A merged root filesystem.
 #[derive(Debug)]
@@ -64,16 +64,26 @@ pub(super) struct Attributes {
     pub(super) gid: u32,
     /// Permission bits with setuid, setgid and sticky; the kind of file is the body's to say.
     pub(super) mode: u16,
-    pub(super) xattrs: xattrs::XattrsId,
+    pub(super) xattrs: XattrsId,
 }
 
 #[derive(Debug)]
 pub(super) enum Body {
     Directory(Children),
-    File { layer: u32, size: u64, content: Content },
+    File {
+        layer: u32,
+        size: u64,
+        content: Content,
+    },
     Symlink(Box<[u8]>),
-    CharDevice { major: u32, minor: u32 },
-    BlockDevice { major: u32, minor: u32 },
+    CharDevice {
+        major: u32,
+        minor: u32,
+    },
+    BlockDevice {
+        major: u32,
+        minor: u32,
+    },
     Fifo,
     /// A hard link whose target has not been seen yet. None is left when a layer has been applied.
     PendingLink(Box<[u8]>),
@@ -142,8 +152,7 @@ impl Tree {
 impl Node {
     /// A directory no entry describes: one above an entry, or the root of an image that has no entry for it.
     fn implied_directory() -> Self {
-        let attributes =
-            Attributes { mtime: 0, mtime_nanos: 0, uid: 0, gid: 0, mode: 0o755, xattrs: xattrs::XattrsId::NONE };
+        let attributes = Attributes { mtime: 0, mtime_nanos: 0, uid: 0, gid: 0, mode: 0o755, xattrs: XattrsId::NONE };
         Node { attributes, body: Body::Directory(Children::new()) }
     }
 

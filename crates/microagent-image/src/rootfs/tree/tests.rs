@@ -99,11 +99,12 @@ fn directories_and_files_replace_each_other() {
 fn an_entry_for_a_directory_changes_it_and_keeps_its_content() {
     let tree = merge(&[
         &[Item::directory("d").mode(0o700).owner(1, 1).xattr("user.old", "x"), Item::file("d/f", "")],
-        &[Item::directory("d").mode(0o1777).owner(2, 2)],
+        &[Item::directory("d").mode(0o1777).owner(2, 2).mtime(-5, 7)],
     ])
     .unwrap();
     let node = tree.node(tree.find(&[b"d"]).unwrap());
     assert_eq!((node.attributes.mode, node.attributes.uid), (0o1777, 2));
+    assert_eq!((node.attributes.mtime, node.attributes.mtime_nanos), (-5, 7));
     assert!(tree.xattrs(node).is_empty());
     assert!(tree.find(&[b"d", b"f"]).is_some());
 }
@@ -228,9 +229,17 @@ fn limits_are_named_with_their_value_and_what_was_found() {
     let layers = [
         ("total_bytes", "1000001", sparse.finish()),
         ("total_bytes", "1200", TarWriter::of(&[Item::file("f", [1; 600]), Item::file("f", [1; 600])])),
-        ("entries", "4", TarWriter::of(&[Item::file("f", ""), Item::file("f", ""), Item::file("f", ""), Item::file("f", "")])),
+        (
+            "entries",
+            "4",
+            TarWriter::of(&[Item::file("f", ""), Item::file("f", ""), Item::file("f", ""), Item::file("f", "")]),
+        ),
         ("entries", "4", TarWriter::of(&[Item::file("a/1", ""), Item::file("b/1", "")])),
-        ("metadata_bytes", "2039", TarWriter::of(&[Item::symlink("f", "t".repeat(1019)), Item::symlink("f", "t".repeat(1019))])),
+        (
+            "metadata_bytes",
+            "2039",
+            TarWriter::of(&[Item::symlink("f", "t".repeat(1019)), Item::symlink("f", "t".repeat(1019))]),
+        ),
         ("path_bytes", "201", TarWriter::of(&[Item::file("f".repeat(201), "")])),
         ("path_depth", "3", TarWriter::of(&[Item::file("a/b/c", "")])),
         ("xattr_bytes", "106", TarWriter::of(&[Item::file("f", "").xattr("user.a", [0; 100])])),
@@ -300,7 +309,12 @@ impl Model {
 
     fn resolve(&mut self) -> Option<()> {
         for _ in 0..=self.entries.len() {
-            let waiting: Vec<_> = self.entries.iter().filter(|(_, (kind, _))| *kind == '?').map(|(path, (_, id))| (path.clone(), *id)).collect();
+            let waiting: Vec<_> = self
+                .entries
+                .iter()
+                .filter(|(_, (kind, _))| *kind == '?')
+                .map(|(path, (_, id))| (path.clone(), *id))
+                .collect();
             for (path, id) in waiting {
                 match self.entries.get(&self.pending[&id])? {
                     ('d', _) => return None,

@@ -54,4 +54,20 @@ impl Walk {
     pub(in crate::rootfs) fn parent(&self, directory: NodeId) -> NodeId {
         self.parents[directory.index()]
     }
+
+    /// One path of a node, for messages.
+    pub(in crate::rootfs) fn path_of(&self, tree: &Tree, id: NodeId) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut wanted = id;
+        // Directories come before what is in them, so backwards each is met after all it holds.
+        for directory in self.order.iter().rev() {
+            let children = tree.children(*directory).into_iter().flatten();
+            if let Some((name, _)) = children.into_iter().find(|(_, child)| **child == wanted) {
+                names.push(&**name);
+                wanted = *directory;
+            }
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
 }

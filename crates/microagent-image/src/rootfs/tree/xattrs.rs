@@ -24,11 +24,11 @@ const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default
 const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 
 /// Index of a set in its table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::rootfs) struct XattrsId(u32);
 
 impl XattrsId {
-    pub(super) const NONE: XattrsId = XattrsId(0);
+    pub(in crate::rootfs) const NONE: XattrsId = XattrsId(0);
 }
 
 #[derive(Debug)]

@@ -1,0 +1,210 @@
+//! A state directory to test in, and the command.
+
+use microagent_testing::{Layout, run, tool};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// An image with a shell: busybox, and a root user.
+pub(crate) const BUSYBOX: &str = "localhost/busybox:1";
+/// An image with one static program, `/echo`, and nothing else.
+pub(crate) const SHELLLESS: &str = "localhost/shellless:1";
+
+const COMMANDS: [&str; 33] = [
+    "awk", "cat", "chmod", "cut", "date", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "id", "kill",
+    "ls", "mkdir", "mknod", "mount", "nproc", "ps", "pwd", "rm", "seq", "sh", "sleep", "stat", "sync",
+    "tail", "touch", "true", "uname", "wc",
+];
+
+/// A state directory with a kernel and images in it.
+pub(crate) struct Host {
+    directory: TempDir,
+}
+
+/// What a finished command printed.
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Fails with what the command said unless it ended with `status`.
+    #[track_caller]
+    pub(crate) fn expect(self, status: i32) -> Ran {
+        assert_eq!(self.status, status, "standard output: {}\nstandard error: {}", self.text(), self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.text(), self.stderr))
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        use std::os::unix::process::ExitStatusExt;
+        Ran {
+            status: output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0)),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Host {
+    pub(crate) fn new() -> Host {
+        let directory = tempfile::Builder::new().prefix("microagent-vm-").tempdir().unwrap();
+        run(tool("cp").args(["--archive", "--link"]).arg(seed().join(".")).arg(directory.path()));
+        Host { directory }
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// `microagent ARGUMENTS`, without input.
+    pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = microagent(self.state());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn microagent<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Runs a shell line in a small machine with busybox, as JSON.
+    #[track_caller]
+    pub(crate) fn shell(&self, line: &str) -> Value {
+        self.microagent(["--json", "run", "--profile", "tiny", "--image", BUSYBOX, "--exec", line]).expect(0).json()
+    }
+
+    /// Fails unless the host is as if nothing had run: no workspace, no engine process that knows of this state directory.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self) {
+        assert_eq!(self.microagent(["list"]).expect(0).text(), "No workspaces.\n");
+        let left: Vec<_> = fs::read_dir(self.state().join("workspaces"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .filter(|name| name != ".lock")
+            .collect();
+        assert_eq!(left, Vec::<std::ffi::OsString>::new());
+        self.assert_no_engine();
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_no_engine(&self) {
+        assert!(self.engines().is_empty(), "engines still run: {:?}", self.engines());
+    }
+
+    /// Ids of the engine processes whose command lines name this state directory.
+    pub(crate) fn engines(&self) -> Vec<u32> {
+        let state = self.state().to_str().unwrap();
+        let knows = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            line.contains("qemu-system") && line.contains(state)
+        };
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        pids.filter(knows).collect()
+    }
+}
+
+/// A command that runs in the background until it has said `marker` on standard output.
+pub(crate) fn start_until(mut command: Command, marker: &str) -> Child {
+    let mut child = command.spawn().unwrap();
+    let stdout = child.stdout.as_mut().unwrap();
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&said).contains(marker) {
+        if stdout.read(&mut byte).unwrap() == 0 {
+            let output: Ran = child.wait_with_output().unwrap().into();
+            panic!("ended with {} before it said {marker:?}: {}", output.status, output.stderr);
+        }
+        said.push(byte[0]);
+    }
+    child
+}
+
+fn microagent(state: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_microagent"));
+    command.arg("--state-dir").arg(state);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MICROAGENT_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A state directory with what every test needs, made once per build of the command.
+fn seed() -> PathBuf {
+    let program = fs::metadata(env!("CARGO_BIN_EXE_microagent")).unwrap();
+    let cache = cache().join("vm-tests");
+    fs::create_dir_all(&cache).unwrap();
+    let lock = File::create(cache.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let seed = cache.join(format!("seed-{}-{}-{}", program.mtime(), program.mtime_nsec(), program.size()));
+    if !seed.is_dir() {
+        for old in fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+            fs::remove_dir_all(old).unwrap();
+        }
+        let work = tempfile::tempdir_in(&cache).unwrap();
+        fill(work.path());
+        fs::rename(work.keep(), &seed).unwrap();
+    }
+    seed
+}
+
+/// Where downloads and made things are kept between runs: `MICROAGENT_TEST_CACHE`, else `.cache` in the repository.
+pub(crate) fn cache() -> PathBuf {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache");
+    let cache = std::env::var_os("MICROAGENT_TEST_CACHE").map_or(default, PathBuf::from);
+    fs::create_dir_all(&cache).unwrap();
+    cache.canonicalize().unwrap()
+}
+
+fn fill(state: &Path) {
+    run(microagent(state).args(["kernel", "install"]));
+    let layout = Layout::new();
+    let content = tempfile::tempdir().unwrap();
+    let root = content.path();
+    for directory in ["bin", "etc", "tmp", "root", "home"] {
+        fs::create_dir(root.join(directory)).unwrap();
+    }
+    let busybox = tool("busybox").get_program().to_owned();
+    let busybox = find(Path::new(&busybox));
+    fs::copy(&busybox, root.join("bin/busybox")).unwrap();
+    for name in COMMANDS {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nagent:x:1000:1000::/home:/bin/sh\n").unwrap();
+    fs::write(root.join("etc/group"), "root:x:0:\nagent:x:1000:\nextra:x:2000:agent\n").unwrap();
+    layout
+        .image("busybox")
+        .layer(root, "/")
+        .configure(&["--config.cmd", "/bin/sh", "--config.cmd", "-c", "--config.cmd", "echo the default command"])
+        .configure(&["--config.env", "FROM_IMAGE=yes"]);
+    let bare = tempfile::tempdir().unwrap();
+    fs::copy(&busybox, bare.path().join("echo")).unwrap();
+    layout.image("shellless").layer(bare.path(), "/").configure(&["--config.entrypoint", "/echo"]);
+    for (tag, name) in [("busybox", BUSYBOX), ("shellless", SHELLLESS)] {
+        let source = format!("oci:{}:{tag}", layout.path().display());
+        run(microagent(state).args(["image", "import", &source, name]));
+    }
+}
+
+fn find(name: &Path) -> PathBuf {
+    let search = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&search).map(|directory| directory.join(name)).find(|path| path.is_file()).unwrap()
+}

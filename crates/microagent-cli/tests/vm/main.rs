@@ -1,0 +1,16 @@
+//! The real command against real virtual machines.
+//!
+//! Every test has a state directory of its own, filled with a kernel and two images by hard links from a seed that is made once per
+//! build of the command. Machines are emulated where there is no KVM, and tests run side by side: nothing here is timed, and deadlines
+//! are far beyond what any host needs.
+
+mod exit;
+mod failures;
+mod host;
+mod kept;
+mod killed;
+mod leftovers;
+mod output;
+mod resources;
+mod tree;
+mod user;
