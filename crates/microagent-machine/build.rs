@@ -68,9 +68,9 @@ fn build_agent(workspace: &Path) -> PathBuf {
         .args(["build", "--locked", "--package", PACKAGE, "--profile", "guest", "--target", &target, "--target-dir"])
         .arg(&directory)
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS);
-    NOT_INHERITED.iter().for_each(|name| {
+    for name in NOT_INHERITED {
         cargo.env_remove(name);
-    });
+    }
     let status = cargo.status().unwrap_or_else(|error| panic!("cannot run cargo to build `{PACKAGE}`: {error}"));
     assert!(status.success(), "building `{PACKAGE}` for `{target}` failed with {status}; its messages are above");
     directory.join(target).join("guest").join(PACKAGE)

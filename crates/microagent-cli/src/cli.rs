@@ -68,7 +68,7 @@ pub(crate) struct GlobalArgs {
     /// Print without colours [env: NO_COLOR]
     #[arg(long)]
     pub(crate) no_color: bool,
-    /// Accepted for compatibility; verbs host the supervisor in their own process
+    /// Accepted for compatibility: `run` hosts the supervisor itself
     #[arg(long, value_name = "PATH")]
     pub(crate) supervisor: Option<PathBuf>,
 }

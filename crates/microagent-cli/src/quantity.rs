@@ -26,19 +26,20 @@ pub(crate) fn parse_memory_mib(text: &str) -> Result<u32, String> {
     u32::try_from(parse_mib(text)?).map_err(|_| "no machine has that much memory".to_owned())
 }
 
-/// Parses a time in seconds: a plain number, or one with a unit of `s`, `m` or `h` (`90`, `5s`, `2m`).
+/// Parses a time in seconds: a plain number, or one with a unit of `ms`, `s`, `m` or `h` (`90`, `5s`, `2m`).
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text);
     let factor = match unit {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
         _ => return Err("a time is a number of seconds, or one with a unit as in `5s`, `2m` or `1h`".to_owned()),
     };
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
         None => Err("a time is a whole number, as in `90`, `5s` or `2m`".to_owned()),
         Some(0) => Err("it leaves no time at all".to_owned()),
-        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
     }
 }
 

@@ -33,12 +33,12 @@ fn explain(error: &clap::Error) -> Error {
     let mut paragraphs = text.split("\n\n");
     let message = paragraphs.next().unwrap_or_default().lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let mut hints = Vec::new();
-    let mut verb = "microagent".to_owned();
+    let mut verb = None;
     for line in paragraphs.flat_map(str::lines).map(str::trim) {
         match (line.strip_prefix("tip: "), line.strip_prefix("Usage: ")) {
             // Advice on passing it through as a value fits no verb here.
             (Some(tip), _) if !tip.starts_with("to pass ") => hints.push(tip.to_owned()),
-            (_, Some(usage)) => verb = verb_of(usage),
+            (_, Some(usage)) => verb = Some(verb_of(usage)),
             _ => {}
         }
     }
@@ -47,8 +47,9 @@ fn explain(error: &clap::Error) -> Error {
     {
         hints = vec![format!("global flags stand before the verb: `microagent {flag} VERB ...`")];
     }
-    hints.push(format!("`{verb} --help` shows what it takes"));
-    Error::Usage { message: quote(&message), hint: Some(quote(&hints.join("\n"))) }
+    hints.extend(verb.map(|verb| format!("`{verb} --help` shows what it takes")));
+    let hint = (!hints.is_empty()).then(|| quote(&hints.join("\n")));
+    Error::Usage { message: quote(&message), hint }
 }
 
 /// The verb a usage line is about: its words up to the first placeholder.

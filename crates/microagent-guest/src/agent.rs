@@ -11,7 +11,6 @@ use crate::refusal::refusal;
 use crate::streams::{Input, Output};
 use crate::sys;
 use crate::workspace::Workspace;
-use microagent_protocol::frame::MAX_DATA;
 use microagent_protocol::{CreditExceeded, Decoder, Frame, FrameError, Kind, Refusal, RefusalCode, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -21,8 +20,11 @@ use rustix::process::{Pid, WaitOptions, wait};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Reads of the port in one turn, so that a busy host does not keep the agent from its commands. The kernel hands out one
-/// page a read: 64 of them are a full window of standard input.
+/// Most bytes of one read. The kernel hands out a page at a time.
+const READ_BYTES: usize = 4096;
+
+/// Reads of the port in one turn, so that a busy host does not keep the agent from its commands: a full
+/// window of standard input.
 const READS_PER_TURN: usize = 64;
 
 /// Why the conversation is over.
@@ -62,7 +64,7 @@ pub(crate) struct Agent {
     port: Port,
     children: OwnedFd,
     decoder: Decoder,
-    scratch: Vec<u8>,
+    received: Vec<u8>,
     turns: usize,
     /// `/dev/null`, opened before anybody could remove it.
     pub(super) null: OwnedFd,
@@ -97,7 +99,7 @@ impl Agent {
             null,
             children,
             decoder: Decoder::default(),
-            scratch: vec![0; MAX_DATA],
+            received: vec![0; READ_BYTES],
             turns: 0,
             outbox: Outbox::default(),
             life: Life::Waiting,
@@ -126,14 +128,14 @@ impl Agent {
             match source {
                 Source::Port => self.read_port(events)?,
                 Source::Children => self.reap()?,
-                Source::Report(call) => self.with(call, |process, _, _| process.read_report()),
-                Source::Stdin(call) => self.with(call, |process, outbox, _| {
+                Source::Report(call) => self.with(call, |process, _| process.read_report()),
+                Source::Stdin(call) => self.with(call, |process, outbox| {
                     if let Some(stdin) = &mut process.stdin {
                         if events.contains(PollFlags::ERR) { stdin.abandon(outbox) } else { stdin.pump(outbox) }
                     }
                 }),
                 Source::Output(call, which) => {
-                    self.with(call, |process, outbox, scratch| process.outputs[which].pump(outbox, scratch));
+                    self.with(call, |process, outbox| process.outputs[which].pump(outbox));
                 }
             }
         }
@@ -141,9 +143,9 @@ impl Agent {
         self.flush()
     }
 
-    fn with(&mut self, call: u32, act: impl FnOnce(&mut Process, &mut Outbox, &mut [u8])) {
+    fn with(&mut self, call: u32, act: impl FnOnce(&mut Process, &mut Outbox)) {
         if let Some(process) = self.processes.get_mut(&call) {
-            act(process, &mut self.outbox, &mut self.scratch);
+            act(process, &mut self.outbox);
         }
     }
 
@@ -192,9 +194,9 @@ impl Agent {
             if self.outbox.unsent().len() >= REQUEST_LIMIT {
                 break;
             }
-            match rustix::io::read(&self.port, &mut self.scratch[..]) {
+            match rustix::io::read(&self.port, &mut self.received[..]) {
                 Ok(0) => return Err(Closed::HostLeft),
-                Ok(count) => self.decoder.extend(&self.scratch[..count]),
+                Ok(count) => self.decoder.extend(&self.received[..count]),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(Closed::System("read from the host", error)),
@@ -240,7 +242,7 @@ impl Agent {
     /// Reaps every process that has ended: commands, and orphans that have become children of PID 1.
     fn reap(&mut self) -> Result<(), Closed> {
         // What it says is less than what there is to reap: signals that are pending already are not queued again.
-        match rustix::io::read(&self.children, &mut self.scratch[..]) {
+        match rustix::io::read(&self.children, &mut self.received[..]) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return Err(Closed::System("watch for the end of processes", error)),
         }

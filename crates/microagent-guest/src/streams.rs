@@ -38,18 +38,17 @@ impl Output {
         self.window.grant(bytes);
     }
 
-    /// Moves at most one frame's worth from the pipe to the outbox, through `scratch`.
-    pub(crate) fn pump(&mut self, outbox: &mut Outbox, scratch: &mut [u8]) {
+    /// Moves at most one frame's worth from the pipe to the outbox.
+    pub(crate) fn pump(&mut self, outbox: &mut Outbox) {
         let Some(pipe) = &self.pipe else { return };
-        let room = self.window.available().min(MAX_DATA).min(scratch.len());
+        let room = self.window.available().min(MAX_DATA);
         if room == 0 || outbox.unsent().len() >= OUTPUT_LIMIT {
             return;
         }
-        match rustix::io::read(pipe, &mut scratch[..room]) {
+        match outbox.push_data(self.id, room, |space| rustix::io::read(pipe, space)) {
             Ok(0) => self.end(outbox),
             Ok(count) => {
                 self.window.spend(count);
-                outbox.push_data(self.id, &scratch[..count]);
                 self.owed = self.owed.map(|owed| owed.saturating_sub(count as u64));
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -180,17 +179,16 @@ mod tests {
     fn output_stops_at_the_end_of_its_credit_and_goes_on_with_more() {
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
         let (mut output, mut outbox) = (Output::new(7, reader), Outbox::default());
-        let mut scratch = vec![0; MAX_DATA];
         let mut sent = 0;
         while output.readable_when().is_some() {
             rustix::io::write(&writer, &[1; 4096]).unwrap();
-            output.pump(&mut outbox, &mut scratch);
+            output.pump(&mut outbox);
             sent += frames(&mut outbox).iter().map(|frame| frame.payload.len()).sum::<usize>();
         }
         assert_eq!(sent, INITIAL_CREDIT as usize);
         output.grant(1);
         rustix::io::write(&writer, &[2; 10]).unwrap();
-        output.pump(&mut outbox, &mut scratch);
+        output.pump(&mut outbox);
         assert_eq!(frames(&mut outbox), [Frame::new(Kind::Data, 7, vec![2])]);
     }
 
@@ -201,7 +199,7 @@ mod tests {
         rustix::io::write(&writer, b"last words").unwrap();
         output.writer_ended();
         assert!(!output.is_settled());
-        output.pump(&mut outbox, &mut vec![0; MAX_DATA]);
+        output.pump(&mut outbox);
         assert!(output.is_settled() && !output.is_closed());
     }
 

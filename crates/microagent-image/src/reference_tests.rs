@@ -93,9 +93,10 @@ proptest! {
 
     #[test]
     fn display_parses_back_to_the_same_value(
-        input in "(([a-z]{1,5}\\.[a-z]{1,4}|localhost)(:[1-9][0-9]{0,3})?/)?[a-z0-9]{1,5}((\\.|_|__|-{1,3}|/)[a-z0-9]{1,4}){0,3}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,9})?(@sha256:[0-9a-f]{64})?"
+        name in "([a-z]{1,5}\\.[a-z]{1,4}|localhost|[a-z]{1,4}:[1-9][0-9]{0,3})/[a-z0-9]{1,5}((\\.|_|__|-{1,3}|/)[a-z0-9]{1,4}){0,3}|[a-z0-9]{1,5}((_|__|-{1,3}|/)[a-z0-9]{1,4}){0,3}",
+        selector in "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,9})?(@sha256:[0-9a-f]{64})?",
     ) {
-        let reference: Reference = input.parse().unwrap();
+        let reference: Reference = format!("{name}{selector}").parse().unwrap();
         prop_assert_eq!(&reference.to_string().parse::<Reference>().unwrap(), &reference);
         prop_assert_eq!(&reference.familiar().parse::<Reference>().unwrap(), &reference);
     }

@@ -3,9 +3,11 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::thread;
 
 use common::{Store, sample};
 use microagent_image::{Error, PullOptions};
@@ -179,4 +181,22 @@ fn ca_file_variable_is_honoured() {
     let reference = registry.reference("demo:v1");
     assert!(pull_in_child(&reference, &[("SSL_CERT_FILE", registry.ca().display().to_string())]));
     assert!(!pull_in_child(&reference, &[]));
+}
+
+#[test]
+fn proxy_variables_are_honoured() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = ("HTTPS_PROXY", format!("http://{}", proxy.local_addr().unwrap()));
+    let excepted = [address.clone(), ("NO_PROXY", "registry.invalid".to_owned())];
+    assert!(!pull_in_child("registry.invalid/demo:v1", &excepted));
+    proxy.set_nonblocking(true).unwrap();
+    assert!(proxy.accept().is_err(), "the proxy was asked for a host that is excepted");
+    proxy.set_nonblocking(false).unwrap();
+    let asked = thread::spawn(move || {
+        let mut line = String::new();
+        let (client, _) = proxy.accept().unwrap();
+        BufReader::new(client).read_line(&mut line).map(|_| line)
+    });
+    assert!(!pull_in_child("registry.invalid/demo:v1", &[address]));
+    assert_eq!(asked.join().unwrap().unwrap().trim_end(), "CONNECT registry.invalid:443 HTTP/1.1");
 }

@@ -176,10 +176,12 @@ fn rewrite_first_layer(layout: &Layout, tag: &str, change: impl FnOnce(&mut Vec<
     fs::write(index, text.to_string()).unwrap();
 }
 
+type Change = fn(&mut Vec<u8>);
+
 #[test]
 fn truncated_and_corrupt_compression_are_named_as_such() {
     let registry = Registry::plain();
-    let changes: [(&str, fn(&mut Vec<u8>)); 2] = [
+    let changes: [(&str, Change); 2] = [
         ("layer_truncated", |layer| layer.truncate(layer.len() / 2)),
         ("layer_corrupt", |layer| layer[20..60].fill(0xff)),
     ];

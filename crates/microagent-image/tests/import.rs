@@ -180,9 +180,11 @@ fn blob_path(layout: &Layout, digest: &str) -> PathBuf {
     layout.path().join("blobs").join(digest.replace(':', "/"))
 }
 
+type Damage = fn(&Path);
+
 #[test]
 fn damaged_blobs_are_refused_and_leave_nothing() {
-    let damages: [(&str, fn(&Path)); 3] = [
+    let damages: [(&str, Damage); 3] = [
         ("image_digest_mismatch", |blob| {
             let mut bytes = fs::read(blob).unwrap();
             let last = bytes.len() - 1;

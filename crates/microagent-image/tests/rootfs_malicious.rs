@@ -150,8 +150,7 @@ fn names_are_shown_on_one_line_without_control_characters() {
 }
 
 #[test]
-fn a_layer_is_opened_by_nobody_else() {
-    // The tree reads by descriptor: a layer may be unlinked once applied.
+fn a_layer_may_be_unlinked_once_it_is_applied() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("layer");
     std::fs::write(&path, TarWriter::of(&[Item::file("f", "data")])).unwrap();

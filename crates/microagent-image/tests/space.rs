@@ -147,7 +147,7 @@ fn prune_removes_what_has_no_name_and_with_all_what_is_not_in_use() {
     let told = store.images.prune(false, true, &unused).unwrap();
     assert!(store.images.base(&old).unwrap().is_some(), "a dry run must remove nothing");
     let pruned = store.images.prune(false, false, &unused).unwrap();
-    assert_eq!(pruned.deleted, [old.manifest_digest.clone()]);
+    assert_eq!(pruned.deleted, std::slice::from_ref(&old.manifest_digest));
     assert_eq!(told.deleted, pruned.deleted);
     assert!(store.images.base(&old).unwrap().is_none());
     assert!(store.images.base(&new).unwrap().is_some());

@@ -86,12 +86,12 @@ pub enum Error {
         source: microagent_machine::Error,
     },
     /// The run took longer than it was given.
-    #[error("{run} timeout={seconds}s): signal: killed")]
+    #[error("{run} timeout={timeout:?}): signal: killed")]
     TimedOut {
         /// Which run.
         run: Box<FailedRun>,
         /// The time it was given.
-        seconds: u64,
+        timeout: std::time::Duration,
     },
     /// The machine did not come up, or ended before its command did.
     #[error("{run}): {source}{}", console_suffix(console.as_deref()))]

@@ -31,9 +31,8 @@ pub fn run() -> Result<()> {
     let registry = story.step("Serve it from a registry on this host", || Registry::serve(&[&DEBIAN_PYTHON]))?;
     let image = registry.reference(&DEBIAN_PYTHON, "12");
     story.step("Get a guest kernel, once", || microagent.install_kernel())?;
-    story.step("Ask whether this host can run microVMs, and how", || {
-        tool::show(&mut microagent.command(["doctor"]))
-    })?;
+    story
+        .step("Ask whether this host can run microVMs, and how", || tool::show(&mut microagent.command(["doctor"])))?;
     for (what, command) in RUNS {
         let run = ["run", "--propagate-exit-code", &image];
         story.step(what, || tool::show(&mut microagent.command(run.iter().chain(command))))?;

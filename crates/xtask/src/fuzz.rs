@@ -8,7 +8,10 @@ use crate::{Error, Result, tool, workspace};
 pub fn run(seconds: u64) -> Result<()> {
     // The sanitizers that fuzzing rests on are not in stable Rust.
     if !tool::output(nightly().arg("--version"))?.status.success() {
-        return Err(Error::Toolchain { what: "nightly Rust", command: "rustup toolchain install nightly --profile minimal" });
+        return Err(Error::Toolchain {
+            what: "nightly Rust",
+            command: "rustup toolchain install nightly --profile minimal",
+        });
     }
     if !tool::is_installed("cargo-fuzz") {
         tool::show(Command::new("cargo").args(["install", "--locked", "cargo-fuzz"]))?;

@@ -6,7 +6,7 @@
 //! - *the host*: [`setup`] installs the [`packages`] of others that the rest uses;
 //! - *places to test in*: [`images`] makes images with other people's tools, [`registry`] serves them with the real
 //!   registry server, [`kvm_lab`] is a machine with real KVM, and [`ordinary_user`] somebody who is not root;
-//! - *what is run*: [`demo`], [`suite`] (tests and lint), [`bench`] and [`fuzz`].
+//! - *what is run*: [`demo`], [`suite`] (tests and lint), [`mod@bench`] and [`fuzz`].
 //!
 //! Nothing here is part of the product, and nothing of the product depends on it. The product is driven as its users
 //! do: the tasks build the `microagent` program and run it.

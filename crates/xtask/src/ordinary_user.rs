@@ -25,9 +25,8 @@ impl OrdinaryUser {
     /// `nobody` if this process is root, else this user; in either case with a new home.
     pub fn new() -> Result<OrdinaryUser> {
         let home = tempfile::tempdir().map_err(Error::file("create a directory in", "/tmp"))?;
-        let user = OrdinaryUser { home };
-        user.own(user.home())?;
-        Ok(user)
+        hand_over(home.path())?;
+        Ok(OrdinaryUser { home })
     }
 
     /// The home directory.
@@ -41,7 +40,7 @@ impl OrdinaryUser {
         fs::copy(program, &copy).map_err(Error::file("copy", program))?;
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(&copy, mode).map_err(Error::file("change", &copy))?;
-        self.own(&copy)?;
+        hand_over(&copy)?;
         Ok(copy)
     }
 
@@ -56,13 +55,14 @@ impl OrdinaryUser {
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command
     }
+}
 
-    fn own(&self, path: &Path) -> Result<()> {
-        if setup::is_root() {
-            chown(path, Some(NOBODY), Some(NOBODY)).map_err(Error::file("change the owner of", path))?;
-        }
-        Ok(())
+/// Gives `path` to `nobody`, if this process is root.
+fn hand_over(path: &Path) -> Result<()> {
+    if setup::is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).map_err(Error::file("change the owner of", path))?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,14 @@
 //! The programs of others that demo, tests and lint use: the only list of them, with the reason for each.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::tool;
+
+/// Where Debian's packages of busybox put it.
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
+
 /// A set of packages that one task needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Purpose {
@@ -59,6 +68,21 @@ pub const PACKAGES: &[Package] = &[
     package(Test, "xz-utils", "xz", "xz", "makes kernels compressed with it, to be unpacked by us"),
     package(Test, "zstd", "zstd", "zstd", "makes layers and kernels compressed with it, to be unpacked by us"),
 ];
+
+impl Package {
+    /// Whether its program is here.
+    pub fn is_installed(&self) -> bool {
+        // Busybox has to work in an image that holds nothing else, so one that needs a loader does not do.
+        tool::is_installed(self.program) && (self.program != "busybox" || is_static(Path::new(BUSYBOX)))
+    }
+}
+
+/// Whether the program `path` runs without a loader, whose name would stand right behind the ELF headers.
+fn is_static(path: &Path) -> bool {
+    let mut headers = [0; 4096];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut headers));
+    read.is_ok() && !headers.windows(4).any(|bytes| bytes == b"/ld-")
+}
 
 impl Purpose {
     /// The packages it takes.

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread;
 
+use serde_json::json;
+
 use crate::images::Recipe;
 use crate::{Error, Result, tool, workspace};
 
@@ -54,10 +56,14 @@ impl Registry {
     fn start(data: &Path) -> Result<Registry> {
         let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, USUAL_PORT)).map_or(0, |_free| USUAL_PORT);
         let configuration = tempfile::NamedTempFile::new().map_err(Error::file("create a file in", "/tmp"))?;
-        let text = format!(
-            "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: \"127.0.0.1:{usual}\"}}\nstorage: {{filesystem: {{rootdirectory: {data:?}}}}}\n"
-        );
-        fs::write(&configuration, text).map_err(Error::file("write", configuration.path()))?;
+        // The server reads YAML, and every JSON document is one.
+        let text = json!({
+            "version": "0.1",
+            "log": { "level": "info" },
+            "http": { "addr": format!("{}:{usual}", Ipv4Addr::LOCALHOST) },
+            "storage": { "filesystem": { "rootdirectory": data } },
+        });
+        fs::write(&configuration, text.to_string()).map_err(Error::file("write", configuration.path()))?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", SERVER, "serve"]).arg(configuration.path());
         // A variable of the developer's environment must not change what the file says.

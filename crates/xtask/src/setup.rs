@@ -16,7 +16,7 @@ const SYSTEMD: &str = "/run/systemd/system";
 
 /// Sees that the packages for `purpose` are installed.
 pub fn run(purpose: Purpose) -> Result<()> {
-    let missing: Vec<_> = purpose.packages().filter(|package| !tool::is_installed(package.program)).collect();
+    let missing: Vec<_> = purpose.packages().filter(|package| !package.is_installed()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -28,11 +28,10 @@ pub fn run(purpose: Purpose) -> Result<()> {
         return Err(Error::Packages { command: in_one_line(&steps) });
     }
     for step in steps {
-        let (program, arguments): (&str, &[String]) =
-            if is_root() { ("env", &step) } else { ("sudo", &step) };
+        let (program, arguments): (&str, &[String]) = if is_root() { ("env", &step) } else { ("sudo", &step) };
         tool::show(Command::new(program).args(arguments))?;
     }
-    match missing.iter().find(|package| !tool::is_installed(package.program)) {
+    match missing.iter().find(|package| !package.is_installed()) {
         None => Ok(()),
         Some(package) => Err(Error::Check(format!(
             "package `{}` was installed, and `{}` is still not on PATH",

@@ -19,7 +19,8 @@ pub fn test() -> Result<()> {
         recipe.prepare()?;
     }
     Lab::prepare()?;
-    let runner: &[&str] = if tool::is_installed("cargo-nextest") { &["nextest", "run"] } else { &["test", "--all-targets"] };
+    let runner: &[&str] =
+        if tool::is_installed("cargo-nextest") { &["nextest", "run"] } else { &["test", "--all-targets"] };
     tool::show(workspace::cargo().args(runner).arg("--workspace"))?;
     tool::show(workspace::cargo().args(["test", "--workspace", "--doc"]))
 }

@@ -29,7 +29,9 @@ struct Reveal {
 impl Animated {
     pub(super) fn new() -> Animated {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        Animated { bar, template: SPINNER, reveal: None }
+        let mut animated = Animated { bar, template: "", reveal: None };
+        animated.shape(SPINNER);
+        animated
     }
 
     /// Changes the line's shape. Templates are constants that parse; a test holds them to it.

@@ -14,24 +14,26 @@ Examples:
   microagent list
   microagent --json list";
 
-/// List workspaces: what `run --keep` or a failed run left, and what is running
+/// List workspaces: running, kept, or left by a failed run
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {}
 
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
-        context.show(&Workspaces(context.client()?.list()?))?;
+        context.show(&Workspaces { workspaces: context.client()?.list()? })?;
         Ok(DONE)
     }
 }
 
 #[derive(Serialize)]
-struct Workspaces(Vec<WorkspaceRow>);
+struct Workspaces {
+    workspaces: Vec<WorkspaceRow>,
+}
 
 impl Text for Workspaces {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.0.is_empty() {
+        if self.workspaces.is_empty() {
             return writeln!(out, "No workspaces.");
         }
         let cells = |row: &WorkspaceRow| {
@@ -46,6 +48,6 @@ impl Text for Workspaces {
             ]
         };
         let header = ["NAME", "STATE", "BACKEND", "PROFILE", "NETWORK", "RESTART", "IMAGE"];
-        table::write(out, &header, self.0.iter().map(cells).collect())
+        table::write(out, &header, self.workspaces.iter().map(cells).collect())
     }
 }

@@ -64,10 +64,12 @@ impl Codes {
 impl Visit<'_> for Codes {
     fn visit_item_fn(&mut self, function: &syn::ItemFn) {
         self.take(&function.sig, &function.block);
+        visit::visit_item_fn(self, function);
     }
 
     fn visit_impl_item_fn(&mut self, function: &syn::ImplItemFn) {
         self.take(&function.sig, &function.block);
+        visit::visit_impl_item_fn(self, function);
     }
 
     /// A report written down without an error behind it names its code in a field.

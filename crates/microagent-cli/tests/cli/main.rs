@@ -7,4 +7,5 @@ mod documents;
 mod endings;
 mod output;
 mod refusals;
+mod terminal;
 mod workspaces;

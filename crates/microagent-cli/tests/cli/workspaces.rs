@@ -35,7 +35,7 @@ fn record(name: &Name) -> WorkspaceRecord {
 }
 
 /// A home with a stopped workspace in it, whose command has ended if `ended`.
-fn home_with(name: &str, ended: bool) -> Home {
+pub(crate) fn home_with(name: &str, ended: bool) -> Home {
     let home = Home::new();
     let client = Client::open(Some(&home.state_dir())).unwrap();
     let name = Name::new(name).unwrap();

@@ -40,7 +40,7 @@ fn a_run_that_takes_too_long_is_killed_and_leaves_its_logs() {
 #[test]
 fn a_timeout_that_passes_during_boot_ends_the_run_too() {
     let host = Host::new();
-    let ran = host.microagent(["run", "--profile", "tiny", "--timeout", "0.001", BUSYBOX, "true"]).expect(1);
+    let ran = host.microagent(["run", "--profile", "tiny", "--timeout", "1ms", BUSYBOX, "true"]).expect(1);
     assert!(ran.stderr.contains("signal: killed"), "{}", ran.stderr);
     host.assert_no_engine();
 }

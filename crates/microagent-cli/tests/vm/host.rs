@@ -16,8 +16,8 @@ pub(crate) const SHELLLESS: &str = "localhost/shellless:1";
 
 const COMMANDS: [&str; 33] = [
     "awk", "cat", "chmod", "cut", "date", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "id", "kill",
-    "ls", "mkdir", "mknod", "mount", "nproc", "ps", "pwd", "rm", "seq", "sh", "sleep", "stat", "sync",
-    "tail", "touch", "true", "uname", "wc",
+    "ls", "mkdir", "mknod", "mount", "nproc", "ps", "pwd", "rm", "seq", "sh", "sleep", "stat", "sync", "tail", "touch",
+    "true", "uname", "wc",
 ];
 
 /// A state directory with a kernel and images in it.

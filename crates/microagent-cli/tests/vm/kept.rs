@@ -25,7 +25,7 @@ fn a_kept_run_can_be_looked_at_and_removed() {
     let status = host.microagent(["--json", "status", "report-run"]).expect(0).json();
     assert_eq!(status["profile"], "tiny");
     let result = host.microagent(["--json", "result", "report-run"]).expect(0).json();
-    assert_eq!(result["result"]["stdout"], "said\n");
+    assert_eq!(result["stdout"], "said\n");
     assert!(host.microagent(["logs", "report-run"]).expect(0).text().contains("said"));
 
     let again = host.microagent(["run", "--name", "report-run", BUSYBOX, "true"]).expect(1);

@@ -1,7 +1,8 @@
-# Prints one line for every path below the directory given, in the order of their bytes: everything that an image layer can say about it.
-import hashlib, json, os, stat, sys
+# Prints one line for every path below the directory given: the path, a tab, and everything that an image layer can say about it. It is run
+# by the image's own Python, which has few modules.
+import hashlib, os, stat, sys
 
-TOP = os.fsencode(sys.argv[1])
+TOP = os.fsencode(sys.argv[1]).rstrip(b"/")
 # What the machine itself puts over the image, and what the kernel mounts.
 SKIP = {b"/dev", b"/proc", b"/sys", b"/run", b"/etc/hostname", b"/etc/hosts", b"/etc/machine-id", b"/etc/resolv.conf"}
 
@@ -9,33 +10,25 @@ SKIP = {b"/dev", b"/proc", b"/sys", b"/run", b"/etc/hostname", b"/etc/hosts", b"
 def describe(path, shown):
     info = os.lstat(path)
     kind = stat.S_IFMT(info.st_mode)
-    line = {
-        "path": shown.decode("latin-1"),
-        "mode": oct(info.st_mode),
-        "owner": [info.st_uid, info.st_gid],
-        "xattrs": {name: os.getxattr(path, name, follow_symlinks=False).hex() for name in sorted(os.listxattr(path, follow_symlinks=False))},
-    }
+    names = sorted(os.listxattr(path, follow_symlinks=False))
+    facts = [oct(info.st_mode), info.st_uid, info.st_gid, [(name, os.getxattr(path, name, follow_symlinks=False)) for name in names]]
     if kind != stat.S_IFDIR:
-        line["links"] = info.st_nlink
-        line["mtime"] = info.st_mtime_ns
+        facts += ["links", info.st_nlink, "mtime", info.st_mtime_ns]
     if kind == stat.S_IFLNK:
-        line["target"] = os.readlink(path).decode("latin-1")
+        facts += ["target", os.readlink(path)]
     if kind in (stat.S_IFBLK, stat.S_IFCHR):
-        line["device"] = [os.major(info.st_rdev), os.minor(info.st_rdev)]
+        facts += ["device", os.major(info.st_rdev), os.minor(info.st_rdev)]
     if kind == stat.S_IFREG:
-        line["size"] = info.st_size
         with open(path, "rb") as file:
-            line["content"] = hashlib.file_digest(file, "sha256").hexdigest()
-    print(json.dumps(line, sort_keys=True))
+            facts += ["size", info.st_size, "content", hashlib.sha256(file.read()).hexdigest()]
+    print(repr(shown), repr(facts), sep="\t")
     return kind == stat.S_IFDIR
 
 
 def walk(path, shown):
-    if shown in SKIP:
-        return
-    if describe(path or b"/", shown or b"/"):
-        for name in sorted(os.listdir(path or b"/")):
+    if shown not in SKIP and describe(path or b"/", shown or b"/"):
+        for name in os.listdir(path or b"/"):
             walk(path + b"/" + name, shown + b"/" + name)
 
 
-walk(TOP.rstrip(b"/"), b"")
+walk(TOP, b"")

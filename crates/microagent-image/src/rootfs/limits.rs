@@ -12,7 +12,7 @@ pub struct Limits {
     /// Logical bytes of all files of all layers together, holes of sparse files included. 64 GiB.
     pub total_bytes: u64,
     /// Archive entries of all layers together, plus the parent directories they imply. 800,000: desktop and
-    /// "everything" images hold up to half a million files, and each entry costs about 150 bytes of memory.
+    /// "everything" images hold up to half a million files, and each entry costs about 160 bytes of memory.
     pub entries: u64,
     /// Bytes of names, link targets, extended attributes and sparse maps of all entries together. 256 MiB.
     pub metadata_bytes: u64,

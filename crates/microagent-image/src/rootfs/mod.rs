@@ -46,6 +46,7 @@ mod erofs;
 mod error;
 mod ext4;
 mod limits;
+mod linux;
 mod output;
 mod path;
 #[cfg(test)]

@@ -115,6 +115,7 @@ impl Fetching<'_> {
                 let input = Cancellable { inner: tail.reader(&reading), cancellation: self.cancellation };
                 rootfs::decompress(input, &tar, &self.store.limits)
             });
+            let _abandon = tail.abandon_on_drop();
             let fetched = fetch(content);
             tail.close(if fetched.is_ok() { End::Complete } else { End::Abandoned });
             (fetched, unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

@@ -131,8 +131,8 @@ mod tests {
             waiting.recv().unwrap();
             std::fs::remove_file(&path).unwrap();
             drop(held);
-            let lock = waiter.join().unwrap().unwrap();
-            assert!(is_current(&lock._file, &path));
+            let _lock = waiter.join().unwrap().unwrap();
+            assert!(FileLock::try_acquire(&path).unwrap().is_none());
         });
     }
 }

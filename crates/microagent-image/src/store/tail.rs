@@ -41,7 +41,13 @@ impl Tail {
 
     /// Announces that nothing more will be written.
     pub(super) fn close(&self, end: End) {
-        self.update(|state| state.end = Some(end));
+        self.update(|state| state.end = state.end.or(Some(end)));
+    }
+
+    /// Closes the file as abandoned when dropped, unless it is closed by then: a reader must not wait for ever because
+    /// the writer panicked.
+    pub(super) fn abandon_on_drop(&self) -> impl Drop + '_ {
+        Abandon(self)
     }
 
     /// Reads `file` from its start, waiting at its end until it grows or is closed.
@@ -59,6 +65,14 @@ impl Tail {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let nothing_new = |state: &mut State| state.written <= position && state.end.is_none();
         *self.changed.wait_while(state, nothing_new).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Abandon<'a>(&'a Tail);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.close(End::Abandoned);
     }
 }
 
@@ -113,6 +127,21 @@ mod tests {
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| tail.reader(&file).read(&mut [0; 8]));
             tail.close(End::Abandoned);
+            assert!(reader.join().unwrap().is_err());
+        });
+    }
+
+    #[test]
+    fn writer_that_panics_does_not_leave_its_reader_waiting() {
+        let file = tempfile::tempfile().unwrap();
+        let tail = Tail::new(0);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| tail.reader(&file).read(&mut [0; 8]));
+            let writer = scope.spawn(|| {
+                let _abandon = tail.abandon_on_drop();
+                panic!("as a consumer of progress may");
+            });
+            assert!(writer.join().is_err());
             assert!(reader.join().unwrap().is_err());
         });
     }

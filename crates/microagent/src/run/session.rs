@@ -108,7 +108,7 @@ impl Session {
         };
         match error {
             Error::Machine(Cause::DeadlinePassed) if let Some(timeout) = options.timeout => {
-                Error::TimedOut { run: run(), seconds: timeout.as_secs() }
+                Error::TimedOut { run: run(), timeout }
             }
             Error::Machine(cause) => {
                 let source =

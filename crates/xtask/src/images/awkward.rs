@@ -11,6 +11,7 @@ use std::path::Path;
 use tar::{EntryType, Header};
 
 use super::Layout;
+use crate::packages::BUSYBOX;
 use crate::{Error, Result};
 
 const TAG: &str = "1";
@@ -18,8 +19,6 @@ const TAG: &str = "1";
 const CROWD: usize = 2_000;
 /// The attribute of `cap_net_raw+ep`: revision 2 with the effective flag, then the two sets of bits.
 const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-/// Debian's static busybox, so that the image can be looked at from inside.
-const BUSYBOX: &str = "/bin/busybox";
 
 pub(super) fn make(layout: &Layout, files: &Path) -> Result<()> {
     let (lower, upper) = (files.join("lower.tar"), files.join("upper.tar"));

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use super::Layout;
+use crate::packages::BUSYBOX;
 use crate::{Error, Result, tool};
 
-const BUSYBOX: &str = "/bin/busybox";
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nguest:x:1000:1000:guest:/home/guest:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nguest:x:1000:\nstaff:x:50:guest\n";
 

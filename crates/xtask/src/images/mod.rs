@@ -52,8 +52,7 @@ pub const BUSYBOX: Recipe = Recipe {
     make: busybox::make,
 };
 /// The smallest image.
-pub const ECHO: Recipe =
-    Recipe { name: "echo", tags: &["1"], source: include_str!("echo.rs"), make: echo::make };
+pub const ECHO: Recipe = Recipe { name: "echo", tags: &["1"], source: include_str!("echo.rs"), make: echo::make };
 /// The image whose layers are hard to unpack.
 pub const AWKWARD: Recipe =
     Recipe { name: "awkward", tags: &["1"], source: include_str!("awkward.rs"), make: awkward::make };
@@ -97,7 +96,8 @@ impl Recipe {
     /// What tells this recipe from others and from its former self.
     pub fn digest(&self) -> String {
         let digest = Sha256::digest(self.source);
-        digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        let start = digest.iter().take(6).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        format!("{start:012x}")
     }
 }
 

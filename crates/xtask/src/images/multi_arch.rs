@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::Layout;
 use super::busybox::Buildah;
+use crate::packages::BUSYBOX;
 use crate::{Error, Result};
 
 const TAG: &str = "1";
 const INDEX: &str = "multi-arch";
-const BUSYBOX: &str = "/bin/busybox";
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
 pub(super) fn make(layout: &Layout, files: &Path) -> Result<()> {

@@ -4,11 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use super::kernel::Kernel;
+use crate::packages::BUSYBOX;
 use crate::{Error, Result};
 
 const INIT: &str = include_str!("init.sh");
-/// Where Debian's `busybox-static` puts its program. The plain `busybox` package's would lack its libraries here.
-const BUSYBOX: &str = "/bin/busybox";
 /// Directories that the init script mounts something on.
 const MOUNT_POINTS: [&str; 7] = ["bin", "dev", "host", "memory", "modules", "proc", "sys"];
 

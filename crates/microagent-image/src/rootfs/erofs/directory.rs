@@ -1,6 +1,7 @@
 //! Directories: blocks of entries sorted by name, each block's names behind its entries.
 
-use super::format::{BLOCK, DIRENT_SIZE, FileType};
+use super::format::{BLOCK, DIRENT_SIZE};
+use crate::rootfs::linux::FileType;
 use crate::rootfs::tree::Children;
 
 /// The names of a directory in the order they are stored: its children's with `.` and `..` among them.

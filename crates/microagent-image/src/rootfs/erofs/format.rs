@@ -1,6 +1,7 @@
 //! EROFS on disk: the structures of Linux's `fs/erofs/erofs_fs.h`, little-endian, that a plain uncompressed image needs.
 
 use crate::rootfs::crc32c::crc32c;
+use crate::rootfs::linux::FileType;
 
 /// Unit of everything: 4 KiB, the page size of every guest.
 pub(super) const BLOCK: u64 = 4096;
@@ -34,31 +35,6 @@ pub(super) enum Layout {
 
 /// Marks a chunk that is a hole.
 pub(super) const HOLE: u32 = u32::MAX;
-
-/// File types of directory entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileType {
-    Regular = 1,
-    Directory = 2,
-    CharDevice = 3,
-    BlockDevice = 4,
-    Fifo = 5,
-    Symlink = 7,
-}
-
-impl FileType {
-    /// The type bits of a mode.
-    fn mode_bits(self) -> u16 {
-        match self {
-            FileType::Fifo => 0o010_000,
-            FileType::CharDevice => 0o020_000,
-            FileType::Directory => 0o040_000,
-            FileType::BlockDevice => 0o060_000,
-            FileType::Regular => 0o100_000,
-            FileType::Symlink => 0o120_000,
-        }
-    }
-}
 
 /// One inode.
 #[derive(Debug)]
@@ -102,11 +78,6 @@ impl Inode {
 /// The attribute area's size as an inode states it: one for its 12-byte header, one more for every four bytes.
 fn xattr_count(size: u64) -> u16 {
     if size == 0 { 0 } else { ((size - 12) / 4 + 1) as u16 }
-}
-
-/// A device number in Linux's 32-bit form: minor in bits 0-7 and 20-31, major in bits 8-19.
-pub(super) fn device_number(major: u32, minor: u32) -> u32 {
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 /// What the superblock says of the image.
@@ -158,12 +129,6 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn device_numbers_keep_large_minors() {
-        assert_eq!(device_number(1, 3), 0x103);
-        assert_eq!(device_number(300, 70_000), 0x1111_2c70);
-    }
 
     #[test]
     fn attribute_sizes_are_counted_as_linux_counts_them() {

@@ -20,11 +20,12 @@ use std::ops::ControlFlow;
 
 use super::Error;
 use super::content::Content;
+use super::linux::device_number;
 use super::output::{Observer, Output, Written};
 use super::tree::{Body, Node, NodeId, Tree, Walk};
 use chunks::Chunks;
 use directory::Target;
-use format::{BLOCK, FileType, Inode, Superblock, device_number};
+use format::{BLOCK, Inode, Superblock};
 use plan::{Plan, Shape};
 
 /// Writes `tree` as an EROFS image into the empty file `output`.
@@ -152,19 +153,8 @@ impl Image<'_, '_> {
                 b".." => self.walk.parent(id),
                 name => children.get(name).copied().unwrap_or(id),
             };
-            let file_type = file_type(self.tree.node(target));
+            let file_type = self.tree.node(target).file_type();
             Target { nid: u64::from(self.plan.nid(target)), file_type }
         })
-    }
-}
-
-fn file_type(node: &Node) -> FileType {
-    match &node.body {
-        Body::Directory(_) => FileType::Directory,
-        Body::File { .. } => FileType::Regular,
-        Body::Symlink(_) => FileType::Symlink,
-        Body::CharDevice { .. } => FileType::CharDevice,
-        Body::BlockDevice { .. } => FileType::BlockDevice,
-        Body::Fifo | Body::PendingLink(_) => FileType::Fifo,
     }
 }

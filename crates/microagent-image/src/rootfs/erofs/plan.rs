@@ -4,10 +4,11 @@
 //! numbers, and the image is then written strictly front to back.
 
 use super::chunks::Chunks;
-use super::format::{BLOCK, FileType, INODE_SIZE, Layout, SLOT};
+use super::format::{BLOCK, INODE_SIZE, Layout, SLOT};
 use super::{directory, xattr};
 use crate::rootfs::Error;
 use crate::rootfs::content::Content;
+use crate::rootfs::linux::FileType;
 use crate::rootfs::tree::{Body, Node, NodeId, Tree, Walk};
 
 /// Longest piece of data kept behind its inode. On a Debian root filesystem this saves 5% of the image over 512 bytes;
@@ -30,10 +31,10 @@ pub(super) struct Shape {
 impl Shape {
     pub(super) fn of(tree: &Tree, node: &Node) -> Self {
         let xattr_size = xattr::size(tree.xattrs(node));
-        let in_blocks = |file_type, size| Self::in_blocks(file_type, size, xattr_size);
+        let in_blocks = |size| Self::in_blocks(node.file_type(), size, xattr_size);
         match &node.body {
-            Body::Directory(children) => in_blocks(FileType::Directory, directory::size(children)),
-            Body::File { size, content: Content::Dense { .. }, .. } => in_blocks(FileType::Regular, *size),
+            Body::Directory(children) => in_blocks(directory::size(children)),
+            Body::File { size, content: Content::Dense { .. }, .. } => in_blocks(*size),
             Body::File { size, content: Content::Sparse(extents), .. } => {
                 let chunks = Chunks::of(*size);
                 Shape {
@@ -41,13 +42,11 @@ impl Shape {
                     size: *size,
                     blocks: chunks.data_blocks(extents),
                     trailer: chunks.map_size(),
-                    ..in_blocks(FileType::Regular, 0)
+                    ..in_blocks(0)
                 }
             }
-            Body::Symlink(target) => in_blocks(FileType::Symlink, target.len() as u64),
-            Body::CharDevice { .. } => in_blocks(FileType::CharDevice, 0),
-            Body::BlockDevice { .. } => in_blocks(FileType::BlockDevice, 0),
-            Body::Fifo | Body::PendingLink(_) => in_blocks(FileType::Fifo, 0),
+            Body::Symlink(target) => in_blocks(target.len() as u64),
+            Body::CharDevice { .. } | Body::BlockDevice { .. } | Body::Fifo | Body::PendingLink(_) => in_blocks(0),
         }
     }
 

@@ -1,24 +1,15 @@
 //! Extended attributes as they stand behind an inode.
 
+use crate::rootfs::linux::xattr_namespace;
 use crate::rootfs::tree::Xattrs;
 
 const HEADER: u64 = 12;
 const ENTRY: u64 = 4;
 
-/// The number of a name's namespace and what is left of the name.
-fn namespace(name: &[u8]) -> Option<(u8, &[u8])> {
-    const PREFIXES: [(&[u8], u8); 3] = [(b"user.", 1), (b"trusted.", 4), (b"security.", 6)];
-    match name {
-        b"system.posix_acl_access" => Some((2, b"")),
-        b"system.posix_acl_default" => Some((3, b"")),
-        name => PREFIXES.iter().find_map(|(prefix, index)| Some((*index, name.strip_prefix(*prefix)?))),
-    }
-}
-
 /// Bytes that `xattrs` take behind an inode.
 pub(super) fn size(xattrs: &Xattrs) -> u64 {
     let entries = xattrs.iter().filter_map(|(name, value)| {
-        let (_, suffix) = namespace(name)?;
+        let (_, suffix) = xattr_namespace(name)?;
         Some((ENTRY + suffix.len() as u64 + value.len() as u64).next_multiple_of(4))
     });
     if xattrs.is_empty() { 0 } else { HEADER + entries.sum::<u64>() }
@@ -31,7 +22,7 @@ pub(super) fn encode(xattrs: &Xattrs) -> Vec<u8> {
     }
     let mut area = vec![0; HEADER as usize];
     for (name, value) in xattrs {
-        let Some((index, suffix)) = namespace(name) else {
+        let Some((index, suffix)) = xattr_namespace(name) else {
             continue;
         };
         area.extend([suffix.len() as u8, index]);

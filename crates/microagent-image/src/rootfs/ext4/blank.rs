@@ -7,13 +7,14 @@ use std::path::Path;
 
 use super::BLOCK;
 use super::allocate::Allocator;
-use super::directory::{self, Entry, FileType};
+use super::directory::{self, Entry};
 use super::extents::{self, Extent};
 use super::filesystem::{Filesystem, Inodes};
 use super::geometry::Geometry;
 use super::inode::{Content, FIRST_FREE_INODE, Inode, InodeSeed, ROOT_INODE, Time};
 use super::superblock::Identity;
 use crate::rootfs::Error;
+use crate::rootfs::linux::FileType;
 
 /// `e2fsck` puts there what it finds lost, and would rather not have to make it on a damaged disk.
 const LOST_AND_FOUND_INODE: u32 = FIRST_FREE_INODE;
@@ -59,7 +60,7 @@ fn write_directory(
         extents::build(&[Extent { logical: 0, run }], seed, |_| Err(io::Error::from(io::ErrorKind::StorageFull)))?;
     let inode = Inode {
         number,
-        mode: 0o040_000 | permissions,
+        mode: FileType::Directory.mode_bits() | permissions,
         uid: 0,
         gid: 0,
         // A directory is named by its parent, by itself, and by each directory in it.

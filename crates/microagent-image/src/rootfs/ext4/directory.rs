@@ -3,23 +3,13 @@
 use super::BLOCK;
 use super::inode::InodeSeed;
 use crate::rootfs::crc32c::crc32c;
+use crate::rootfs::linux::FileType;
 
 const HEADER: usize = 8;
 
 /// A false entry at the end of each block holds the checksum.
 const TAIL: usize = 12;
 const ROOM: usize = BLOCK as usize - TAIL;
-
-/// File types of entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileType {
-    Regular = 1,
-    Directory = 2,
-    CharDevice = 3,
-    BlockDevice = 4,
-    Fifo = 5,
-    Symlink = 7,
-}
 
 /// One entry of a directory.
 #[derive(Clone, Copy)]

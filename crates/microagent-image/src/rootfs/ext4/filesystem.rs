@@ -12,6 +12,7 @@ use super::geometry::Geometry;
 use super::inode::{Content, Inode, InodeSeed, JOURNAL_INODE, Time, journal_superblock};
 use super::superblock::{self, Descriptor, Free, Identity};
 use crate::rootfs::crc32c::crc32c;
+use crate::rootfs::linux::FileType;
 
 impl Identity {
     /// A new identity, different from every other.
@@ -70,7 +71,7 @@ impl<'f> Filesystem<'f> {
     fn journal_inode(&self, map: Map) -> Inode {
         Inode {
             number: JOURNAL_INODE,
-            mode: 0o100_600,
+            mode: FileType::Regular.mode_bits() | 0o600,
             uid: 0,
             gid: 0,
             links: 1,

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::BLOCK;
 use super::allocate::{Allocator, Run};
-use super::directory::{self, Entry, FileType};
+use super::directory::{self, Entry};
 use super::extents::{self, Extent, Map};
 use super::filesystem::{Filesystem, Inodes};
 use super::geometry::Geometry;
@@ -21,6 +21,7 @@ use super::{inode, xattr};
 use crate::rootfs::Error;
 use crate::rootfs::content::Content;
 use crate::rootfs::error::printable;
+use crate::rootfs::linux::device_number;
 use crate::rootfs::output::{Observer, Output, SparseBlocks, Written};
 use crate::rootfs::tree::{Body, Node, NodeId, Tree, Walk, XattrsId};
 
@@ -111,8 +112,7 @@ fn content_blocks(tree: &Tree, walk: &Walk) -> Result<u64, Error> {
     for id in walk.order() {
         let node = tree.node(*id);
         blocks += node_blocks(node);
-        let refuse =
-            |reason| Error::Unrepresentable { path: printable(&walk.path_of(tree, *id)), format: "ext4", reason };
+        let refuse = |reason| unrepresentable(tree, walk, *id, reason);
         if node.children().is_none() && walk.link_count(*id) > LINKS_MAX {
             return Err(refuse("it has more than 65,000 names"));
         }
@@ -124,6 +124,11 @@ fn content_blocks(tree: &Tree, walk: &Walk) -> Result<u64, Error> {
     Ok(blocks + sets.len() as u64 + walk.order().len() as u64 / u64::from(xattr::SHARED_MAX))
 }
 
+fn unrepresentable(tree: &Tree, walk: &Walk, id: NodeId, reason: &'static str) -> Error {
+    Error::Unrepresentable { path: printable(&walk.path_of(tree, id)), format: "ext4", reason }
+}
+
+/// Blocks that a node's data and block map take at most.
 fn node_blocks(node: &Node) -> u64 {
     let (blocks, pieces) = match &node.body {
         Body::Directory(children) => (directory::blocks(children.keys().map(|name| &**name)), 1),
@@ -194,14 +199,14 @@ impl Image<'_, '_> {
         let attributes = &node.attributes;
         let number = self.numbers[id.index()];
         let (content, size, mut blocks) = self.write_content(id, node)?;
-        let xattr_block = self.write_xattrs(node)?;
+        let xattr_block = self.write_xattrs(id, node)?;
         blocks += u64::from(xattr_block != 0);
         let time = Time::nearest(attributes.mtime, attributes.mtime_nanos);
         self.inexact_times += u64::from((time.seconds, time.nanoseconds) != (attributes.mtime, attributes.mtime_nanos));
         let links = self.walk.link_count(id);
         Ok(Inode {
             number,
-            mode: type_bits(file_type(node)) | attributes.mode,
+            mode: node.file_type().mode_bits() | attributes.mode,
             uid: attributes.uid,
             gid: attributes.gid,
             links: if links > LINKS_MAX { 1 } else { links as u16 },
@@ -289,7 +294,7 @@ impl Image<'_, '_> {
     }
 
     /// The block of a node's attributes, written if no earlier one can be shared; 0 if it has none.
-    fn write_xattrs(&mut self, node: &Node) -> Result<u64, Error> {
+    fn write_xattrs(&mut self, id: NodeId, node: &Node) -> Result<u64, Error> {
         let set = node.attributes.xattrs;
         if set == XattrsId::NONE {
             return Ok(0);
@@ -302,8 +307,8 @@ impl Image<'_, '_> {
         let sharers = (*waiting).min(xattr::SHARED_MAX);
         *waiting -= sharers;
         let run = self.take(1)?;
-        let unrepresentable = |reason| Error::Unrepresentable { path: String::new(), format: "ext4", reason };
-        let mut block = xattr::encode(self.tree.xattrs(node)).map_err(unrepresentable)?;
+        let refuse = |reason| unrepresentable(self.tree, self.walk, id, reason);
+        let mut block = xattr::encode(self.tree.xattrs(node)).map_err(refuse)?;
         xattr::seal(&mut block, run.start, sharers, self.filesystem.identity);
         self.data.move_to(run.start * BLOCK)?;
         self.data.write(&block)?;
@@ -315,7 +320,7 @@ impl Image<'_, '_> {
         let entry = |name, id: NodeId| Entry {
             name,
             inode: self.numbers[id.index()],
-            file_type: file_type(self.tree.node(id)),
+            file_type: self.tree.node(id).file_type(),
         };
         let dots = [entry(&b"."[..], id), entry(b"..", self.walk.parent(id))];
         let children = self.tree.node(id).children().into_iter().flatten();
@@ -338,37 +343,13 @@ fn occupied(extents: &[crate::rootfs::content::Extent]) -> Vec<(u64, u64)> {
     pieces
 }
 
-fn file_type(node: &Node) -> FileType {
-    match &node.body {
-        Body::Directory(_) => FileType::Directory,
-        Body::File { .. } => FileType::Regular,
-        Body::Symlink(_) => FileType::Symlink,
-        Body::CharDevice { .. } => FileType::CharDevice,
-        Body::BlockDevice { .. } => FileType::BlockDevice,
-        Body::Fifo | Body::PendingLink(_) => FileType::Fifo,
-    }
-}
-
-/// The type bits of a mode.
-fn type_bits(file_type: FileType) -> u16 {
-    match file_type {
-        FileType::Fifo => 0o010_000,
-        FileType::CharDevice => 0o020_000,
-        FileType::Directory => 0o040_000,
-        FileType::BlockDevice => 0o060_000,
-        FileType::Regular => 0o100_000,
-        FileType::Symlink => 0o120_000,
-    }
-}
-
 /// A device number: 16 bits in the first word where that is enough, else 32 in the second.
 fn device_map(major: u32, minor: u32) -> Map {
     let mut map = [0; 60];
     if major < 256 && minor < 256 {
         map[0..4].copy_from_slice(&(major << 8 | minor).to_le_bytes());
     } else {
-        let number = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
-        map[4..8].copy_from_slice(&number.to_le_bytes());
+        map[4..8].copy_from_slice(&device_number(major, minor).to_le_bytes());
     }
     map
 }

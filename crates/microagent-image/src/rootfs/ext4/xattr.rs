@@ -3,6 +3,7 @@
 use super::BLOCK;
 use super::superblock::Identity;
 use crate::rootfs::crc32c::crc32c;
+use crate::rootfs::linux::xattr_namespace;
 use crate::rootfs::tree::Xattrs;
 
 const HEADER: usize = 32;
@@ -20,16 +21,6 @@ struct Attribute<'n> {
     index: u8,
     name: &'n [u8],
     value: Vec<u8>,
-}
-
-/// The number of a name's namespace and what is left of the name.
-fn namespace(name: &[u8]) -> Option<(u8, &[u8])> {
-    const PREFIXES: [(&[u8], u8); 3] = [(b"user.", 1), (b"trusted.", 4), (b"security.", 6)];
-    match name {
-        b"system.posix_acl_access" => Some((2, b"")),
-        b"system.posix_acl_default" => Some((3, b"")),
-        name => PREFIXES.iter().find_map(|(prefix, index)| Some((*index, name.strip_prefix(*prefix)?))),
-    }
 }
 
 /// The block of a set of attributes, but for what depends on where it is and who shares it.
@@ -75,7 +66,7 @@ pub(super) fn seal(block: &mut [u8; BLOCK as usize], position: u64, sharers: u32
 fn attributes(xattrs: &Xattrs) -> Result<Vec<Attribute<'_>>, Refusal> {
     let mut attributes = Vec::with_capacity(xattrs.len());
     for (name, value) in xattrs {
-        let Some((index, name)) = namespace(name) else {
+        let Some((index, name)) = xattr_namespace(name) else {
             continue;
         };
         let is_acl = name.is_empty();

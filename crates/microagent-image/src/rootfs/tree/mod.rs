@@ -19,6 +19,7 @@ use std::fs::File;
 use super::Error;
 use super::content::Content;
 use super::limits::{Limits, Usage};
+use super::linux::FileType;
 pub use summary::Summary;
 pub(super) use walk::Walk;
 pub(super) use xattrs::{Xattrs, XattrsId};
@@ -154,6 +155,17 @@ impl Node {
     fn implied_directory() -> Self {
         let attributes = Attributes { mtime: 0, mtime_nanos: 0, uid: 0, gid: 0, mode: 0o755, xattrs: XattrsId::NONE };
         Node { attributes, body: Body::Directory(Children::new()) }
+    }
+
+    pub(super) fn file_type(&self) -> FileType {
+        match &self.body {
+            Body::Directory(_) => FileType::Directory,
+            Body::File { .. } => FileType::Regular,
+            Body::Symlink(_) => FileType::Symlink,
+            Body::CharDevice { .. } => FileType::CharDevice,
+            Body::BlockDevice { .. } => FileType::BlockDevice,
+            Body::Fifo | Body::PendingLink(_) => FileType::Fifo,
+        }
     }
 
     pub(super) fn children(&self) -> Option<&Children> {

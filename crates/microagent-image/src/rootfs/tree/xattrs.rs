@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::rootfs::Error;
 use crate::rootfs::limits::{Limits, check};
-use crate::rootfs::{Error, error::printable};
+use crate::rootfs::linux::xattr_namespace;
 
 /// Full names and values of one file's attributes.
 pub(in crate::rootfs) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -14,10 +15,6 @@ pub(in crate::rootfs) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 /// Longest name and value Linux stores. The value's bound is one less than Linux's own, for EROFS counts in 16 bits.
 const NAME_MAX: u64 = 255;
 const VALUE_MAX: u64 = 65_535;
-
-/// The names a Linux filesystem can hold; anything else (`com.apple.*`) no `setxattr` would accept.
-const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
-const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 /// The private marks of overlayfs. In a layer they are left over from the machine that built it, and the guest's overlay
 /// would obey them.
@@ -70,18 +67,14 @@ impl XattrTable {
 }
 
 fn is_storable(name: &[u8]) -> bool {
-    let in_namespace = NAMESPACES.iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix));
-    (in_namespace || ACLS.contains(&name)) && !OVERLAY.iter().any(|prefix| name.starts_with(prefix))
+    xattr_namespace(name).is_some() && !OVERLAY.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn check_sizes(path: &[u8], xattrs: &Xattrs, limits: &Limits) -> Result<(), Error> {
     let mut total = 0;
     for (name, value) in xattrs {
         if name.contains(&0) {
-            return Err(Error::BadEntry {
-                path: printable(path),
-                reason: "the name of an extended attribute contains a NUL byte",
-            });
+            return Err(Error::entry(path, "the name of an extended attribute contains a NUL byte"));
         }
         check("extended attribute name length", name.len() as u64, NAME_MAX)?;
         check("extended attribute value length", value.len() as u64, VALUE_MAX)?;

@@ -43,13 +43,14 @@ fn accelerator(accelerator: Accelerator) -> &'static str {
 }
 
 /// `panic=-1 reboot=t` with `-no-reboot`: a guest that panics or restarts ends the engine process at once. Under emulation the guest's
-/// calibration of its clock fails on a busy host and the boot hangs, so it is told the frequency.
+/// calibration of its clock fails on a busy host and the boot hangs, so it is told the frequency; and its watchdog would find the counter
+/// wanting and fall back to a clock of 4 ms, so it is told to trust it.
 fn kernel_command_line(qemu: &Qemu) -> String {
     let common = "console=ttyS0 quiet reboot=t panic=-1";
     match (qemu.accelerator, qemu.tsc_khz) {
         (Accelerator::Kvm, _) => common.to_owned(),
         (Accelerator::Tcg, None) => format!("{common} no_timer_check"),
-        (Accelerator::Tcg, Some(khz)) => format!("{common} no_timer_check tsc_early_khz={khz}"),
+        (Accelerator::Tcg, Some(khz)) => format!("{common} no_timer_check tsc=reliable tsc_early_khz={khz}"),
     }
 }
 
