@@ -189,7 +189,9 @@ mod tests {
             piece in 1usize..97,
         ) {
             let mut wire = Vec::new();
-            frames.iter().for_each(|frame| frame.encode(&mut wire));
+            for frame in &frames {
+                frame.encode(&mut wire);
+            }
             let mut decoder = Decoder::default();
             let mut seen = Vec::new();
             for chunk in wire.chunks(piece) {

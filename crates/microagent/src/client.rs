@@ -2,14 +2,13 @@
 
 use crate::progress::{Event, Progress, Silent};
 use crate::{Doctor, Error, Plan, RunIo, RunOptions, RunReport, doctor, run};
-use microagent_image::ImageStore;
+use microagent_image::{Digest, ImageStore};
 use microagent_machine::agent;
 use microagent_machine::engine::{self, Engine};
 use microagent_machine::initramfs::Initramfs;
 use microagent_machine::kernel::{self, Kernel, KernelStore, Source};
 use microagent_machine::probe::Host;
 use microagent_state::StateDir;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,8 +112,7 @@ impl Client {
                     path: path.to_owned(),
                     source,
                 })?;
-                let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-                Initramfs::ensure(&cache, &bytes, &digest, kernel)
+                Initramfs::ensure(&cache, &bytes, Digest::of(&bytes).hex(), kernel)
             }
         };
         Ok(initramfs.map_err(microagent_machine::Error::from)?.path)

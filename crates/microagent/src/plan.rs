@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_the_option_that_holds_it() {
-        let cases: [(fn(&mut RunOptions), &str); 7] = [
+        type Change = fn(&mut RunOptions);
+        let cases: [(Change, &str); 7] = [
             (|options| options.memory_mib = Some(1), "--memory"),
             (|options| options.cpus = Some(0), "--cpus"),
             (|options| options.size_mib = Some(1), "--size-mib"),

@@ -57,7 +57,7 @@ pub const PACKAGES: &[Package] = &[
     package(Demo, "busybox-static", "busybox", "busybox", "is the smallest image, and the shell of the KVM lab"),
     package(Test, "buildah", "buildah", "buildah", "builds the second half of the test images, independently of umoci"),
     package(Test, "podman", "podman", "podman", "is what `xtask bench` measures pulling against"),
-    package(Test, "uidmap", "shadow-utils", "newuidmap", "lets an ordinary user run buildah, podman and mmdebstrap"),
+    package(Demo, "uidmap", "shadow-utils", "newuidmap", "lets an ordinary user run mmdebstrap, buildah and podman"),
     package(Test, "erofs-utils", "erofs-utils", "fsck.erofs", "checks and unpacks the base images we write"),
     package(Test, "e2fsprogs", "e2fsprogs", "e2fsck", "checks the workspace disks that guests leave behind"),
     package(Test, "apache2-utils", "httpd-tools", "htpasswd", "makes the password file of a registry with logins"),

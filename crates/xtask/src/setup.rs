@@ -68,20 +68,8 @@ pub fn is_root() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
     use crate::packages::PACKAGES;
-
-    /// A demo that is set up must not wait for setup.
-    const NOTICEABLE: Duration = Duration::from_millis(100);
-
-    #[test]
-    fn setup_of_a_host_that_has_everything_is_not_noticed() {
-        let start = Instant::now();
-        run(Purpose::All).unwrap();
-        assert!(start.elapsed() < NOTICEABLE, "it took {:?}", start.elapsed());
-    }
 
     #[test]
     fn the_command_for_a_host_that_lacks_everything_names_every_package() {

@@ -37,7 +37,7 @@ impl Action for Args {
         }
         let client = context.client()?;
         let deleted = names.iter().map(|name| client.delete(name)).collect::<Result<Vec<Deleted>, _>>()?;
-        context.show(&AllDeleted(deleted))?;
+        context.show(&AllDeleted { deleted })?;
         Ok(DONE)
     }
 }
@@ -53,11 +53,13 @@ fn confirm(names: &[String], format: Format) -> Result<(), Error> {
 }
 
 #[derive(Serialize)]
-struct AllDeleted(Vec<Deleted>);
+struct AllDeleted {
+    deleted: Vec<Deleted>,
+}
 
 impl Text for AllDeleted {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.0.iter().try_for_each(|Deleted { workspace, deleted }| {
+        self.deleted.iter().try_for_each(|Deleted { workspace, deleted }| {
             let what = if *deleted { "Deleted" } else { "Not there" };
             writeln!(out, "{what}: {workspace}")
         })

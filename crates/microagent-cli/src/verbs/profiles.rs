@@ -21,13 +21,15 @@ pub(crate) struct Args {}
 
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
-        context.show(&Profiles(Profile::ALL))?;
+        context.show(&Profiles { profiles: Profile::ALL })?;
         Ok(DONE)
     }
 }
 
 #[derive(Serialize)]
-struct Profiles([Profile; Profile::ALL.len()]);
+struct Profiles {
+    profiles: [Profile; Profile::ALL.len()],
+}
 
 impl Text for Profiles {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -40,6 +42,6 @@ impl Text for Profiles {
                 profile.purpose.to_owned(),
             ]
         };
-        table::write(out, &["NAME", "MEMORY", "CPUS", "DISK", "FOR"], self.0.iter().map(cells).collect())
+        table::write(out, &["NAME", "MEMORY", "CPUS", "DISK", "FOR"], self.profiles.iter().map(cells).collect())
     }
 }

@@ -1,9 +1,21 @@
 //! A place to run the command in, with nothing of the caller's environment.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
+
+/// How long anything the tests wait for may take: it takes milliseconds, and a hundred times that on a host that is busy.
+const DEADLINE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
+
+/// Waits until `source` can be read or accepted from.
+#[track_caller]
+pub(crate) fn wait_for(source: &impl AsFd) {
+    let ready = poll(&mut [PollFd::new(source, PollFlags::IN)], Some(&DEADLINE)).unwrap();
+    assert_eq!(ready, 1, "nothing came within {} s", DEADLINE.tv_sec);
+}
 
 /// A home directory of its own.
 pub(crate) struct Home {

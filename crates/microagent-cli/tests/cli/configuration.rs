@@ -8,7 +8,7 @@ const OUTPUT: &str = "MICROAGENT_OUTPUT";
 fn the_nearest_setting_wins() {
     let home = Home::new();
     let is_json = |arguments: &[&str], environment: &[(&str, &str)]| {
-        home.run_with(arguments, environment).expect(0).stdout.starts_with('[')
+        home.run_with(arguments, environment).expect(0).stdout.starts_with('{')
     };
     assert!(!is_json(&["profiles"], &[]));
     home.configure("output = 'json'");

@@ -1,6 +1,6 @@
 //! Readers that leave, and signals that come.
 
-use crate::command::{Home, Ran};
+use crate::command::{Home, Ran, wait_for};
 use std::io::pipe;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -26,6 +26,7 @@ fn a_signal_ends_a_pull_that_hangs() {
         let mut command = home.command(&["--json", "image", "pull", &image]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // From here on the command waits for an answer that never comes.
+        wait_for(&registry);
         let (_connection, _) = registry.accept().unwrap();
         let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
         assert!(sent.success());

@@ -12,8 +12,8 @@ fn a_result_is_text_unless_json_is_asked_for() {
     );
     for arguments in [&["--json", "profiles"][..], &["--output", "json", "profiles"]] {
         let json = home.run(arguments).expect(0).json();
-        assert_eq!(json[0]["name"], "tiny");
-        assert_eq!(json[3]["size_mib"], 16384);
+        assert_eq!(json["profiles"][0]["name"], "tiny");
+        assert_eq!(json["profiles"][3]["size_mib"], 16384);
     }
 }
 

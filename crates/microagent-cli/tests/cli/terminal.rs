@@ -1,6 +1,6 @@
 //! What is different when a person sits at a real terminal.
 
-use crate::command::Home;
+use crate::command::{self, Home};
 use crate::workspaces::home_with;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -33,6 +33,7 @@ impl Terminal {
     fn wait_for(&mut self, text: &str) {
         let mut chunk = [0; 4096];
         while !self.shown.contains(text) {
+            command::wait_for(&self.screen);
             // A terminal nobody is attached to any more answers with an error.
             let Ok(count @ 1..) = self.screen.read(&mut chunk) else { panic!("never saw {text:?}: {:?}", self.shown) };
             self.shown.push_str(&String::from_utf8_lossy(&chunk[..count]));
@@ -40,15 +41,15 @@ impl Terminal {
     }
 }
 
-/// Answers the first plain request to `registry`, a greeting, and hangs from then on. A client that tries TLS is told, as every HTTP
-/// server does, that this makes no sense.
-fn answer_once(registry: &TcpListener) -> TcpStream {
+/// Waits for a plain request to `registry`, which is never answered. A client that tries TLS first is told, as by every HTTP server, that
+/// this makes no sense.
+fn hang(registry: &TcpListener) -> TcpStream {
     let mut request = [0; 4096];
     loop {
+        command::wait_for(registry);
         let (mut connection, _) = registry.accept().unwrap();
         let length = connection.read(&mut request).unwrap_or(0);
         if request[..length].starts_with(b"GET ") {
-            connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
             return connection;
         }
         connection.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
@@ -64,7 +65,7 @@ fn what_takes_long_is_shown_and_cleared() {
     let mut command = home.command(&["image", "pull", &image]);
     let mut child = command.env("TERM", "xterm").stdout(Stdio::null()).stderr(program).spawn().unwrap();
     drop(command);
-    let _connection = answer_once(&registry);
+    let _connection = hang(&registry);
     terminal.wait_for(&format!("resolving {image}"));
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     terminal.wait_for("interrupted");

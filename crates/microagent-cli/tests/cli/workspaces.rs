@@ -63,7 +63,7 @@ pub(crate) fn home_with(name: &str, ended: bool) -> Home {
 #[test]
 fn an_empty_list_says_so() {
     assert_eq!(Home::new().run(&["list"]).expect(0).stdout, "No workspaces.\n");
-    assert_eq!(Home::new().run(&["--json", "ls"]).expect(0).json(), serde_json::json!([]));
+    assert_eq!(Home::new().run(&["--json", "ls"]).expect(0).json(), serde_json::json!({ "workspaces": [] }));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn deleting_needs_a_yes_and_is_done_once() {
     assert_eq!(deleted, "Deleted: research\nNot there: other\n");
     assert!(!home.state_dir().join("workspaces/research").exists());
     let again = home.run(&["--json", "delete", "research", "--yes"]).expect(0).json();
-    assert_eq!(again, serde_json::json!([{ "workspace": "research", "deleted": false }]));
+    assert_eq!(again, serde_json::json!({ "deleted": [{ "workspace": "research", "deleted": false }] }));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Machines that fail: the run says how, leaves its workspace for its logs, and no process.
 
-use crate::host::{BUSYBOX, Host, Ran, start_until};
+use crate::host::{BUSYBOX, Host, Running};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn only_workspace(host: &Host) -> String {
@@ -59,14 +59,13 @@ fn a_guest_kernel_that_panics_is_reported_with_its_last_words() {
 #[test]
 fn an_engine_that_is_killed_ends_the_run() {
     let host = Host::new();
-    let child = start_until(
+    let child = Running::start(
         host.command(["run", "--profile", "tiny", "--image", BUSYBOX, "--exec", "echo up; sleep 600"]),
         "up",
     );
     let [engine] = host.engines()[..] else { panic!("one engine is running") };
     kill_process(Pid::from_raw(engine.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    let ran: Ran = child.wait_with_output().unwrap().into();
-    let ran = ran.expect(1);
+    let ran = child.finish().expect(1);
     assert!(ran.stderr.contains("the machine ended unexpectedly with signal 9"), "{}", ran.stderr);
     only_workspace(&host);
 }

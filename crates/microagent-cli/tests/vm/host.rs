@@ -1,6 +1,7 @@
 //! A state directory to test in, and the command.
 
 use microagent_testing::{Layout, run, tool};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Read;
@@ -120,20 +121,43 @@ impl Host {
     }
 }
 
-/// A command that runs in the background until it has said `marker` on standard output.
-pub(crate) fn start_until(mut command: Command, marker: &str) -> Child {
-    let mut child = command.spawn().unwrap();
-    let stdout = child.stdout.as_mut().unwrap();
-    let mut said = Vec::new();
-    let mut byte = [0];
-    while !String::from_utf8_lossy(&said).contains(marker) {
-        if stdout.read(&mut byte).unwrap() == 0 {
-            let output: Ran = child.wait_with_output().unwrap().into();
-            panic!("ended with {} before it said {marker:?}: {}", output.status, output.stderr);
+/// A command that runs in the background, and is killed with the test.
+pub(crate) struct Running(Option<Child>);
+
+impl Running {
+    /// Starts `command`, and waits until it has said `marker` on standard output.
+    pub(crate) fn start(mut command: Command, marker: &str) -> Running {
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.as_mut().unwrap();
+        let mut said = Vec::new();
+        let mut byte = [0];
+        while !String::from_utf8_lossy(&said).contains(marker) {
+            if stdout.read(&mut byte).unwrap() == 0 {
+                let output: Ran = child.wait_with_output().unwrap().into();
+                panic!("ended with {} before it said {marker:?}: {}", output.status, output.stderr);
+            }
+            said.push(byte[0]);
         }
-        said.push(byte[0]);
+        Running(Some(child))
     }
-    child
+
+    pub(crate) fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Ran {
+        self.0.take().unwrap().wait_with_output().unwrap().into()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 fn microagent(state: &Path) -> Command {

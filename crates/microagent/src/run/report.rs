@@ -5,7 +5,7 @@ use microagent_protocol::Exit;
 use microagent_state::{Name, Phase, Resources, ResultRecord, WorkspaceRecord};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A run that completed, whatever its command's exit code. Its JSON is what `microagent --json run` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -145,11 +145,21 @@ impl Stopwatch {
     /// Books what has passed since the last lap to one phase.
     pub(super) fn lap(&mut self, phase: impl FnOnce(&mut Timing) -> &mut f64) {
         let now = Instant::now();
-        *phase(&mut self.timing) += (now - self.lap).as_secs_f64() * 1e3;
+        let phase = phase(&mut self.timing);
+        *phase = round(*phase + milliseconds(now - self.lap));
         self.lap = now;
     }
 
     pub(super) fn timing(&self) -> Timing {
-        Timing { total_ms: self.started.elapsed().as_secs_f64() * 1e3, ..self.timing }
+        Timing { total_ms: round(milliseconds(self.started.elapsed())), ..self.timing }
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// To the microsecond: more digits are noise.
+fn round(milliseconds: f64) -> f64 {
+    (milliseconds * 1e3).round() / 1e3
 }

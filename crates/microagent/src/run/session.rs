@@ -75,7 +75,7 @@ impl Session {
             base: Disk { serial: BASE_SERIAL.to_owned(), filesystem: self.base_filesystem.to_owned() },
             workspace: Disk { serial: WORKSPACE_SERIAL.to_owned(), filesystem: "ext4".to_owned() },
             hostname: record.hostname.clone(),
-            machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            machine_id: format!("{:032x}", u128::from_ne_bytes(machine_id)),
             clock_ns: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
             entropy,
         });

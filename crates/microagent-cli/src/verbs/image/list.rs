@@ -21,17 +21,19 @@ pub(super) struct Args {}
 
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
-        context.show(&Images(context.client()?.images().list()?))?;
+        context.show(&Images { images: context.client()?.images().list()? })?;
         Ok(DONE)
     }
 }
 
 #[derive(Serialize)]
-struct Images(Vec<ImageSummary>);
+struct Images {
+    images: Vec<ImageSummary>,
+}
 
 impl Text for Images {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.0.is_empty() {
+        if self.images.is_empty() {
             return writeln!(out, "No images.");
         }
         let cells = |image: &ImageSummary| {
@@ -43,6 +45,6 @@ impl Text for Images {
                 image.base_size.map_or_else(|| "not built".to_owned(), quantity::bytes),
             ]
         };
-        table::write(out, &["IMAGE", "PLATFORM", "DIGEST", "LAYERS", "BASE"], self.0.iter().map(cells).collect())
+        table::write(out, &["IMAGE", "PLATFORM", "DIGEST", "LAYERS", "BASE"], self.images.iter().map(cells).collect())
     }
 }

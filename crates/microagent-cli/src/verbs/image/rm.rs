@@ -32,17 +32,19 @@ impl Action for Args {
         let client = context.client()?;
         let removed =
             self.images.iter().map(|image| client.remove_image(image)).collect::<Result<Vec<Removed>, _>>()?;
-        context.show(&AllRemoved(removed))?;
+        context.show(&AllRemoved { removed })?;
         Ok(DONE)
     }
 }
 
 #[derive(Serialize)]
-struct AllRemoved(Vec<Removed>);
+struct AllRemoved {
+    removed: Vec<Removed>,
+}
 
 impl Text for AllRemoved {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        for Removed { untagged, deleted, kept, bytes } in &self.0 {
+        for Removed { untagged, deleted, kept, bytes } in &self.removed {
             untagged.iter().try_for_each(|name| writeln!(out, "Untagged: {}", name.familiar()))?;
             deleted
                 .iter()

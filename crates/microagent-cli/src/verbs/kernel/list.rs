@@ -24,13 +24,15 @@ pub(super) struct Args {}
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let kernels = context.client()?.kernels().list()?;
-        context.show(&Kernels(kernels.into_iter().map(Row::new).collect()))?;
+        context.show(&Kernels { kernels: kernels.into_iter().map(Row::new).collect() })?;
         Ok(DONE)
     }
 }
 
 #[derive(Serialize)]
-struct Kernels(Vec<Row>);
+struct Kernels {
+    kernels: Vec<Row>,
+}
 
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -65,9 +67,9 @@ impl Row {
 
 impl Text for Kernels {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.0.is_empty() {
+        if self.kernels.is_empty() {
             return writeln!(out, "No kernels.");
         }
-        table::write(out, &["NAME", "RELEASE", "MODULES", "ORIGIN"], self.0.iter().map(Row::cells).collect())
+        table::write(out, &["NAME", "RELEASE", "MODULES", "ORIGIN"], self.kernels.iter().map(Row::cells).collect())
     }
 }

@@ -37,13 +37,15 @@ impl Action for Args {
         let verify = |name: String| Ok(Verification::new(client.kernels().verify(&name)?, name));
         let verified = names.into_iter().map(verify).collect::<Result<Vec<Verification>, Error>>()?;
         let ok = verified.iter().all(|kernel| kernel.verified);
-        context.show(&Verifications(verified))?;
+        context.show(&Verifications { kernels: verified })?;
         Ok(if ok { DONE } else { FOUND_WRONG })
     }
 }
 
 #[derive(Serialize)]
-struct Verifications(Vec<Verification>);
+struct Verifications {
+    kernels: Vec<Verification>,
+}
 
 #[derive(Serialize)]
 struct Verification {
@@ -68,10 +70,10 @@ impl Verification {
 
 impl Text for Verifications {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.0.is_empty() {
+        if self.kernels.is_empty() {
             return writeln!(out, "No kernels.");
         }
-        for kernel in &self.0 {
+        for kernel in &self.kernels {
             writeln!(out, "{}: {}", if kernel.verified { "Verified" } else { "Changed" }, kernel.name)?;
             for DriftDocument { path, found, .. } in &kernel.drift {
                 let what = if found.is_some() { "differs" } else { "is gone" };

@@ -72,8 +72,13 @@ impl Args {
 
     fn show(&self, report: &RunReport, context: &Context) -> Result<(), Error> {
         match context.format() {
-            Format::Text if self.quiet => Ok(()),
-            Format::Text => Ok(summarise(report)?),
+            Format::Text => {
+                if !self.quiet {
+                    // Nobody reading the summary does not change how the command ended.
+                    let _ = summarise(report);
+                }
+                Ok(())
+            }
             json => output::show_json(report, json),
         }
     }
