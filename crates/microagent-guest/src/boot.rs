@@ -4,6 +4,7 @@ use crate::agent::{Agent, Closed};
 use crate::identity::uptime_ms;
 use crate::modules::{self, Modules, Stage};
 use crate::port::{Port, PortError};
+use crate::processors;
 use crate::sys;
 use crate::{command, disks};
 use microagent_protocol::{Frame, Hello, Kind, PROTOCOL_VERSION};
@@ -36,6 +37,7 @@ pub(crate) enum BootError {
 pub(crate) fn boot() -> Result<Agent, BootError> {
     mount_kernel_file_systems()?;
     load_modules();
+    processors::bring_up();
     // Without it fewer commands run at once. Memory needs no such care: the kernel never kills PID 1 for it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(OPEN_FILES), ..command::OPEN_FILES });
     loopback_up()?;

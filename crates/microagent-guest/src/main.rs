@@ -6,7 +6,8 @@
 //!
 //! The parts, in the order in which they come into play:
 //!
-//! 1. [`boot`] mounts what the kernel needs, loads [`modules`], and opens the [`port`] to the host.
+//! 1. [`boot`] mounts what the kernel needs, loads [`modules`], brings up the other [`processors`], and opens the [`port`] to
+//!    the host.
 //! 2. [`agent`] greets the host and waits. A machine in this state can be frozen and copied: it is nobody's yet.
 //! 3. [`requests`] answers the host. The first, `boot`, makes the machine a workspace's: its [`identity`], its [`disks`], its
 //!    [`layer`], and the [`workspace`] itself.
@@ -27,6 +28,7 @@ mod modules;
 mod outbox;
 mod port;
 mod process;
+mod processors;
 mod refusal;
 mod requests;
 mod streams;

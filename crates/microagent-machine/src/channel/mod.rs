@@ -5,7 +5,7 @@
 //!
 //! - [`Channel::hello`] until the guest is up,
 //! - [`Call::wait`] until a request is answered,
-//! - [`Output`] (a [`Read`](std::io::Read)) for bytes the guest sends, [`Input`] (a [`Write`](std::io::Write)) for bytes it takes.
+//! - [`Output`] (a [`Read`](std::io::Read)) for bytes the guest sends, [`Input`] (a [`Write`]) for bytes it takes.
 //!
 //! When the guest goes away every one of them returns at once. Nothing a guest sends can block the reading thread or make it hold
 //! more than one credit window per stream that the host opened; a guest that breaks the protocol is cut off.

@@ -47,7 +47,7 @@ fn accelerator(accelerator: Accelerator) -> &'static str {
 /// wanting and fall back to a clock of 4 ms, so it is told to trust it. The self-tests of the kernel's cryptography are an eighth of an
 /// emulated boot, and prove nothing about a kernel that is the same in every run.
 fn kernel_command_line(qemu: &Qemu) -> String {
-    let common = "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests";
+    let common = "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests maxcpus=1";
     match (qemu.accelerator, qemu.tsc_khz) {
         (Accelerator::Kvm, _) => common.to_owned(),
         (Accelerator::Tcg, None) => format!("{common} no_timer_check"),
