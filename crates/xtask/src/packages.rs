@@ -67,6 +67,19 @@ pub const PACKAGES: &[Package] = &[
     package(Test, "lz4", "lz4", "lz4", "makes kernels compressed with it, to be unpacked by us"),
     package(Test, "xz-utils", "xz", "xz", "makes kernels compressed with it, to be unpacked by us"),
     package(Test, "zstd", "zstd", "zstd", "makes layers and kernels compressed with it, to be unpacked by us"),
+    package(Test, "bzip2", "bzip2", "bzip2", "makes kernels compressed with it, which we do not unpack"),
+    package(Test, "binutils", "binutils", "readelf", "reads the kernels we unpack"),
+    package(Test, "python3", "python3", "python3", "is the web server that kernels are downloaded from"),
+    package(Test, "rpm", "rpm-build", "rpmbuild", "makes the kernel package of a distribution with rpm"),
+    package(Test, "createrepo-c", "createrepo_c", "createrepo_c", "makes a repository of that package"),
+    package(Test, "dnf", "dnf", "dnf", "is the package manager that gets it from there"),
+    package(
+        Test,
+        "dnf-plugins-core",
+        "dnf-plugins-core",
+        "/usr/libexec/dnf-utils-3",
+        "has the download command of dnf",
+    ),
 ];
 
 impl Package {
