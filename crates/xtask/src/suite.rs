@@ -31,7 +31,7 @@ pub fn lint() -> Result<()> {
     tool::show(workspace::cargo().args(["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]))?;
     tool::show(workspace::cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     let mut doc = workspace::cargo();
-    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "--deny warnings");
+    doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings");
     tool::show(&mut doc)?;
     for (linter, version) in LINTERS {
         install(linter, version)?;

@@ -49,9 +49,9 @@ pub fn microagent(build: Build) -> Result<PathBuf> {
 /// What cargo tells a program or a test that it runs about the package it is from.
 const OF_THIS_PACKAGE: [&str; 4] = ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_"];
 
-/// The `cargo` that runs this program, to be run in this clone.
+/// A `cargo` command, to be run in this clone.
 pub fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new("cargo");
     command.current_dir(root());
     // Some build scripts watch these variables: with ours in place of none, half of the dependencies are built again.
     let is_ours = |name: &str| OF_THIS_PACKAGE.iter().any(|prefix| name.starts_with(prefix));

@@ -3,7 +3,7 @@
 //! An OCI image is a stack of tar archives. Turning it into a disk a guest can mount takes three steps, and each has one
 //! entry point here:
 //!
-//! 1. [`decompress`] turns a layer as a registry serves it (gzip, zstd or plain) into a tar file on disk, and computes
+//! 1. [`decompress()`] turns a layer as a registry serves it (gzip, zstd or plain) into a tar file on disk, and computes
 //!    its diff id on the way.
 //! 2. [`Tree::apply`] reads each tar in order and merges it into one tree in memory, by the rules of the OCI image
 //!    specification: whiteouts, opaque directories, implicit parents, hard links across layers. The tree holds names and
@@ -36,7 +36,7 @@
 //! ```
 //!
 //! A build can be watched and stopped: [`write_erofs_observed`] and [`write_ext4_observed`] report every stretch of bytes
-//! they place to an [`Observer`], which may answer `Break`. [`decompress`] is stopped by its input returning an error.
+//! they place to an [`Observer`], which may answer `Break`. [`decompress()`] is stopped by its input returning an error.
 
 mod archive;
 mod content;
