@@ -94,7 +94,7 @@ pub enum Error {
         timeout: std::time::Duration,
     },
     /// The machine did not come up, or ended before its command did.
-    #[error("{run}): {source}{}", console_suffix(console.as_deref()))]
+    #[error("{run}){}", console_suffix(console.as_deref()))]
     MachineFailed {
         /// Which run.
         run: Box<FailedRun>,
@@ -130,7 +130,7 @@ impl std::fmt::Display for FailedRun {
 }
 
 fn console_suffix(console: Option<&str>) -> String {
-    console.map(|line| format!("; the guest kernel said: {line}")).unwrap_or_default()
+    console.map(|line| format!(", the guest kernel said `{line}`")).unwrap_or_default()
 }
 
 impl Fault for Error {

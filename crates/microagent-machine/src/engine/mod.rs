@@ -4,6 +4,7 @@
 //! ([`Capabilities`]); what they have in common, a process that dies with its owner and one byte stream to the guest agent, is
 //! [`Machine`].
 
+mod console;
 mod machine;
 pub mod qemu;
 
@@ -100,7 +101,7 @@ pub struct MachineSpec {
     pub cpus: u32,
     /// Block devices.
     pub disks: Vec<DiskSpec>,
-    /// File that receives the guest kernel's console; truncated.
+    /// File that keeps the end of the guest kernel's console, within bounds; truncated.
     pub serial_log: PathBuf,
     /// File that receives what the engine itself prints; truncated.
     pub engine_log: PathBuf,

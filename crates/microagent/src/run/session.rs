@@ -126,5 +126,7 @@ fn last_words(serial_log: &Path) -> Option<String> {
     let bytes = std::fs::read(serial_log).ok()?;
     let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(CONSOLE_TAIL)..]).into_owned();
     let line = text.lines().find(|line| TELLING.iter().any(|word| line.contains(word)))?;
+    // Without the kernel's time stamp.
+    let line = line.strip_prefix('[').and_then(|line| line.split_once("] ")).map_or(line, |(_, said)| said);
     Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
 }

@@ -1,15 +1,15 @@
 //! The command line of QEMU for a machine.
 
 use super::Qemu;
+use crate::engine::machine::Sockets;
 use crate::engine::{Accelerator, DiskMode, DiskSpec, MachineSpec};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Name of the virtio-serial port the agent looks for.
 const PORT: &str = "microagent";
 
-pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, channel: RawFd) -> Vec<OsString> {
+pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, sockets: &Sockets) -> Vec<OsString> {
     let mut arguments = Arguments::default();
     arguments
         // Guests find virtio-mmio devices through ACPI: distribution kernels do not read them from the command line.
@@ -24,10 +24,10 @@ pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, channel: RawFd) -> Vec<OsSt
         .path_pair("-kernel", spec.kernel.as_os_str())
         .path_pair("-initrd", spec.initramfs.as_os_str())
         .pair("-append", &kernel_command_line(qemu))
-        .option("-chardev", "file,id=console,path=", spec.serial_log.as_os_str(), "")
+        .pair("-chardev", &format!("socket,id=console,fd={}", sockets.console_fd()))
         .pair("-serial", "chardev:console")
         .pair("-device", "virtio-serial-device,max_ports=2")
-        .pair("-chardev", &format!("socket,id=agent,fd={channel}"))
+        .pair("-chardev", &format!("socket,id=agent,fd={}", sockets.channel_fd()))
         .pair("-device", &format!("virtserialport,chardev=agent,name={PORT}"));
     for (index, disk) in spec.disks.iter().enumerate() {
         arguments.disk(index, disk);
@@ -130,7 +130,7 @@ mod tests {
             serial_log: "/s".into(),
             engine_log: "/e".into(),
         };
-        let arguments = build(&qemu, &spec, 9);
+        let arguments = build(&qemu, &spec, &Sockets::new().unwrap());
         let drive = arguments.iter().find(|argument| argument.as_bytes().starts_with(b"file=")).unwrap();
         assert!(drive.to_str().unwrap().starts_with("file=/state,,readonly=off/base,if=none,"));
     }

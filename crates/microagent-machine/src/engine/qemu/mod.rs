@@ -4,10 +4,9 @@
 
 mod arguments;
 
+use super::machine::{Logs, Sockets};
 use super::{Accelerator, Capabilities, Engine, Machine, MachineSpec};
 use crate::Error;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -41,12 +40,11 @@ impl Engine for Qemu {
     }
 
     fn launch(&self, spec: &MachineSpec) -> Result<Machine, Error> {
-        let (ours, theirs) = UnixStream::pair().map_err(|source| Error::Channel { source })?;
-        let theirs = OwnedFd::from(theirs);
+        let sockets = Sockets::new()?;
         let mut command = Command::new(&self.program);
-        command.args(arguments::build(self, spec, theirs.as_raw_fd()));
+        command.args(arguments::build(self, spec, &sockets));
         // QEMU reads its configuration from the command line alone.
         command.env_clear();
-        Machine::spawn(command, spec.engine_log.clone(), ours, theirs)
+        Machine::spawn(command, &Logs { serial: &spec.serial_log, engine: &spec.engine_log }, sockets)
     }
 }
