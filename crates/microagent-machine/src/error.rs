@@ -194,7 +194,9 @@ fn refusal_kind(code: RefusalCode) -> FaultKind {
 
 fn refusal_hint(code: RefusalCode) -> Option<String> {
     let hint = match code {
-        RefusalCode::CommandNotFound => "check the command's spelling and that the image contains it",
+        RefusalCode::CommandNotFound => {
+            "check its spelling and that the image contains it; shell lines need a `/bin/sh` in the image"
+        }
         RefusalCode::UserUnknown => "use a name from the image's /etc/passwd and /etc/group, or numbers",
         RefusalCode::CommandNotExecutable => "the file needs execute permission and a format the guest can run",
         _ => return None,

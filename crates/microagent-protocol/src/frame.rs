@@ -23,7 +23,7 @@ pub enum Kind {
     Hello = 1,
     /// Host to guest: a JSON [`Request`](crate::Request); the id names the call.
     Call = 2,
-    /// Guest to host: the JSON [`Reply`](crate::Reply) or [`Refusal`](crate::Refusal) that ends the call of that id.
+    /// Guest to host: the JSON [`Reply`](crate::Reply) that ends the call of that id.
     Reply = 3,
     /// Bytes of the stream of that id.
     Data = 4,

@@ -3,7 +3,7 @@
 //! One byte stream connects the host to the agent: a virtio-serial port, or a vsock connection where there is one. This
 //! crate turns it into independent conversations, and does no I/O itself: bytes in, frames out, and back.
 //!
-//! - A **call** is a request from the host with an id, answered by any number of events and exactly one reply
+//! - A **call** is a request from the host with an id, answered by exactly one reply
 //!   ([`message`]).
 //! - A **stream** is a one-way flow of bytes with an id of its own, such as the standard output of a command. It is
 //!   flow-controlled by credit ([`flow`]), so that the slow reader of one never stalls another.

@@ -122,6 +122,15 @@ pub struct Exit {
 }
 
 impl Exit {
+    /// Whether it says what an end can be: an exit code of a byte, or a signal that exists. Checked before anything is made of it.
+    pub fn is_valid(&self) -> bool {
+        match (self.code, self.signal) {
+            (Some(code), None) => (0..=255).contains(&code),
+            (None, Some(signal)) => (1..=64).contains(&signal),
+            _ => false,
+        }
+    }
+
     /// The status a shell would report: the exit code, or 128 plus the signal.
     pub fn status(&self) -> i32 {
         self.code.unwrap_or_else(|| 128 + self.signal.unwrap_or(0))

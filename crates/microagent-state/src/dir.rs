@@ -17,13 +17,11 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Opens the state directory at `root`, making it when absent. Directories are for their owner only.
+    /// Opens the state directory at `root`, which is made when something is put into it. Directories are for their owner only.
     pub fn open(root: impl Into<PathBuf>) -> Result<StateDir, Error> {
         let root = root.into();
         let root = std::path::absolute(&root).map_err(Error::io("find", root))?;
-        let state = StateDir { root };
-        make_private(&state.workspaces())?;
-        Ok(state)
+        Ok(StateDir { root })
     }
 
     /// Where the state directory is unless somebody says otherwise: `$MICROAGENT_STATE_DIR`, else `~/.microagent`.
@@ -33,6 +31,11 @@ impl StateDir {
             .map(PathBuf::from)
             .or_else(|| given("HOME").map(|home| Path::new(&home).join(".microagent")))
             .ok_or(Error::NoStateDir)
+    }
+
+    /// Makes the directory now, for its owner only, if it is not there.
+    pub fn prepare(&self) -> Result<(), Error> {
+        make_private(&self.root)
     }
 
     /// The directory itself.
@@ -49,6 +52,7 @@ impl StateDir {
     pub fn create(&self, name: &Name) -> Result<Workspace, Error> {
         let parent = self.workspaces();
         let path = parent.join(name.as_str());
+        make_private(&parent)?;
         let exists = || Error::Exists { name: name.to_string() };
         // Made under a name of its own and renamed with the lease already held, so that no collector ever sees a workspace that nobody
         // holds yet. The shared lock closes the gap before the lease exists.
@@ -59,14 +63,14 @@ impl StateDir {
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(&parent)
             .map_err(Error::io("make a workspace in", &parent))?;
-        let lease = Lease::acquire(new.path())?;
+        let lease = Lease::acquire(new.path())?.ok_or_else(|| Error::InUse { name: name.to_string() })?;
         match renameat_with(CWD, new.path(), CWD, &path, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => return Err(exists()),
             Err(errno) => return Err(Error::io("make the workspace", &path)(errno.into())),
         }
         let _gone = new.keep();
-        Ok(Workspace::new(name.clone(), path, lease))
+        Ok(Workspace::new(name.clone(), path, Some(lease)))
     }
 
     /// Finds a workspace to look at.
@@ -91,7 +95,11 @@ impl StateDir {
     pub fn names(&self) -> Result<Vec<Name>, Error> {
         let parent = self.workspaces();
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&parent).map_err(Error::io("list", &parent))? {
+        let entries = match std::fs::read_dir(&parent) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(names),
+            entries => entries.map_err(Error::io("list", &parent))?,
+        };
+        for entry in entries {
             let entry = entry.map_err(Error::io("list", &parent))?;
             names.extend(entry.file_name().to_str().and_then(|name| Name::new(name).ok()));
         }

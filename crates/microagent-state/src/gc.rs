@@ -4,6 +4,7 @@ use crate::record::{Phase, Record, WorkspaceRecord};
 use crate::{Error, Lease, Name, StateDir, Workspace};
 use microagent_protocol::{FaultKind, FaultReport};
 use serde::Serialize;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Prefix of a directory that is becoming a workspace.
@@ -33,6 +34,9 @@ impl StateDir {
     /// that somebody holds are left alone, whatever their records say.
     pub fn collect_garbage(&self) -> Result<Collected, Error> {
         let parent = self.workspaces();
+        if !parent.exists() {
+            return Ok(Collected::default());
+        }
         let sweeping = self.sweep_lock()?;
         sweeping.lock().map_err(Error::io("lock", &parent))?;
         let mut collected = Collected::default();
@@ -57,11 +61,20 @@ impl StateDir {
     }
 }
 
+/// Removes a directory that no name leads to. Whoever made or removes it holds its lease for as long as there is one.
 fn sweep(path: &Path, file_name: &str, collected: &mut Collected) -> Result<(), Error> {
-    let Some(_lease) = Lease::acquire(path)? else { return Ok(()) };
-    std::fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
-    collected.removed.push(file_name.to_owned());
-    Ok(())
+    if Lease::is_held(path)? {
+        return Ok(());
+    }
+    match std::fs::remove_dir_all(path) {
+        // Its owner was quicker.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::io("remove", path)(source)),
+        Ok(()) => {
+            collected.removed.push(file_name.to_owned());
+            Ok(())
+        }
+    }
 }
 
 fn judge(name: Name, path: PathBuf, collected: &mut Collected) -> Result<(), Error> {

@@ -2,10 +2,14 @@
 
 use crate::Error;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 const FILE: &str = "lease";
+
+/// How often to try while somebody looks whether the lease is held: each look takes microseconds.
+const ATTEMPTS: usize = 100;
 
 /// The right to run or change one workspace. The kernel gives it up when the last holder of the descriptor ends, however it ends.
 #[derive(Debug)]
@@ -24,11 +28,27 @@ impl Lease {
             .mode(0o600)
             .open(&path)
             .map_err(Error::io("open the lease", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Lease { _locked: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(Error::io("lock the lease", &path)(source)),
+        Lease::lock(file, &path)
+    }
+
+    fn lock(file: File, path: &Path) -> Result<Option<Lease>, Error> {
+        for _ in 0..ATTEMPTS {
+            match file.try_lock() {
+                // The workspace may have been removed, and another one made in its place, since the file was opened.
+                Ok(()) if is_at(&file, path) => return Ok(Some(Lease { _locked: file })),
+                Ok(()) => return Ok(None),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => return Err(Error::io("lock the lease", path)(source)),
+            }
+            // A holder lets nobody in; somebody who only looks is gone in a moment.
+            match file.try_lock_shared() {
+                Ok(()) => file.unlock().map_err(Error::io("unlock the lease", path))?,
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(Error::io("lock the lease", path)(source)),
+            }
+            std::thread::yield_now();
         }
+        Ok(None)
     }
 
     /// Whether somebody holds the lease of the workspace in `dir`. The answer may be outdated as soon as it is given.
@@ -36,7 +56,7 @@ impl Lease {
         let path = dir.join(FILE);
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(source) => return Err(Error::io("open the lease", &path)(source)),
         };
         // Shared, so that two onlookers do not take each other for the holder.
@@ -45,5 +65,38 @@ impl Lease {
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(source)) => Err(Error::io("lock the lease", &path)(source)),
         }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(opened), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return false };
+    (opened.dev(), opened.ino()) == (there.dev(), there.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_on_a_file_that_was_replaced_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        std::fs::write(&path, "").unwrap();
+        let old = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let _new = Lease::acquire(dir.path()).unwrap().unwrap();
+        assert!(Lease::lock(old, &path).unwrap().is_none());
+    }
+
+    #[test]
+    fn somebody_who_looks_is_not_taken_for_the_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Lease::acquire(dir.path()).unwrap());
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| (0..2000).for_each(|_| drop(Lease::is_held(dir.path()))));
+            while !looking.is_finished() {
+                assert!(Lease::acquire(dir.path()).unwrap().is_some());
+            }
+        });
     }
 }

@@ -7,6 +7,8 @@
 //!                   result.json      how its last command ended                     (ResultRecord)
 //!                   serial.log       the guest kernel's console
 //!                   engine.log       what the engine program printed
+//!                   stdout.log, stderr.log   what its last command wrote, as far as it was kept
+//!            .lock                     held by the collector, shared by makers of workspaces
 //! ```
 //!
 //! - [`StateDir`] finds, lists and makes workspaces, and heals what a crash left ([`StateDir::collect_garbage`]).

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// Largest record that is read. Ours are a few kilobytes, apart from captured output, which is bounded to twice 10 MiB and may double
-/// when escaped.
-const MAX_BYTES: u64 = 64 << 20;
+/// Largest record that is read. Ours are a few kilobytes, apart from the two outputs of a result: 10 MiB each, of which every byte may
+/// become six when escaped.
+const MAX_BYTES: u64 = (2 * 6 * 10 + 1) << 20;
 
 /// A record of one kind, at a fixed file name in a directory.
 pub trait Record: Serialize + DeserializeOwned {

@@ -6,13 +6,13 @@ use microagent_image::{Digest, ImageStore};
 use microagent_machine::agent;
 use microagent_machine::engine::{self, Engine};
 use microagent_machine::initramfs::Initramfs;
-use microagent_machine::kernel::{self, Kernel, KernelStore, Source};
+use microagent_machine::kernel::{Kernel, KernelStore, Source};
 use microagent_machine::probe::Host;
 use microagent_state::StateDir;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// One state directory. Opening it reads nothing; calls may come from several threads, and from several processes at once.
+/// One state directory. Opening it touches nothing; calls may come from several threads, and from several processes at once.
 #[derive(Clone)]
 pub struct Client {
     state: StateDir,
@@ -22,7 +22,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens `state_dir`, or the one `$MICROAGENT_STATE_DIR` names, or `~/.microagent`; makes it when absent.
+    /// Opens `state_dir`, or the one `$MICROAGENT_STATE_DIR` names, or `~/.microagent`. It is made when something is put into it.
     pub fn open(state_dir: Option<&Path>) -> Result<Client, Error> {
         let root = match state_dir {
             Some(given) => given.to_owned(),
@@ -93,12 +93,9 @@ impl Client {
     pub(crate) fn kernel(&self, given: Option<&Path>) -> Result<Kernel, Error> {
         let found = match given {
             Some(path) => self.kernels.resolve(path),
-            None => self.kernels.default_kernel(),
+            None => self.kernels.ensure_default(&mut |progress| self.progress.event(Event::Kernel(progress))),
         };
-        match found {
-            Err(kernel::Error::NoDefault { .. }) => self.install_kernel(&Source::Package),
-            found => Ok(found.map_err(microagent_machine::Error::from)?),
-        }
+        Ok(found.map_err(microagent_machine::Error::from)?)
     }
 
     /// The initramfs that starts `kernel` with the embedded agent, or with the binary at `given`.

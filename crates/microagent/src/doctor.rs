@@ -1,10 +1,12 @@
 //! Whether this host can run machines, and how.
 
 use crate::Client;
-use microagent_machine::probe::{FirecrackerVerdict, Host, KvmVerdict, QemuVerdict};
+use microagent_machine::engine::Capabilities;
+use microagent_machine::probe::{
+    FirecrackerVerdict, Host, KVM_DEADLINE, KvmVerdict, QemuVerdict, probe_firecracker, probe_kvm, probe_qemu,
+};
 use microagent_protocol::Fault;
 use serde::Serialize;
-use std::path::Path;
 
 /// Free space below which a first image does not fit: a small distribution's layers, their base image and a workspace.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -20,6 +22,9 @@ pub struct Doctor {
     /// The engine program that would run it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<&'static str>,
+    /// What that engine can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
     /// What was looked at, one by one.
     pub checks: Vec<Check>,
 }
@@ -78,24 +83,28 @@ impl Check {
 
 pub(crate) fn examine(client: &Client) -> Doctor {
     let root = client.state().root();
-    let host = Host::open(root);
-    let kvm = host.kvm();
-    let checks =
-        vec![check_kvm(&kvm), check_qemu(&host.qemu()), check_firecracker(&host.firecracker()), check_kernel(client)]
-            .into_iter()
-            .chain(check_state_dir(root))
-            .collect::<Vec<_>>();
+    // Looked at afresh: what is remembered may be what a person has just mended.
+    let checks = vec![
+        check_kvm(&probe_kvm(KVM_DEADLINE)),
+        check_qemu(&probe_qemu()),
+        check_firecracker(&probe_firecracker()),
+        check_kernel(client),
+    ]
+    .into_iter()
+    .chain(check_state_dir(client))
+    .collect::<Vec<_>>();
     let verdict =
         checks.iter().map(|check| check.status).fold(Verdict::Ok, |verdict, status| match (verdict, status) {
             (Verdict::Failed, _) | (_, CheckStatus::Failed) => Verdict::Failed,
             (_, CheckStatus::Warning) => Verdict::Degraded,
             (verdict, CheckStatus::Ok) => verdict,
         });
-    let engine = microagent_machine::engine::choose(&host, None).ok();
+    let engine = microagent_machine::engine::choose(&Host::open(root), None).ok();
     Doctor {
         verdict,
         backend: engine.as_ref().map(|engine| engine.accelerator().backend()),
         engine: engine.as_ref().map(|engine| engine.name()),
+        capabilities: engine.as_ref().map(|engine| engine.capabilities()),
         checks,
     }
 }
@@ -163,10 +172,13 @@ fn check_kernel(client: &Client) -> Check {
     }
 }
 
-fn check_state_dir(root: &Path) -> [Check; 2] {
+fn check_state_dir(client: &Client) -> [Check; 2] {
     const NAME: &str = "state directory";
     const SPACE: &str = "space";
-    let writable = match tempfile::NamedTempFile::new_in(root) {
+    // What cannot be made cannot be written to either, and that says why.
+    let _ = client.state().prepare();
+    let root = client.state().root();
+    let writable = match tempfile::tempfile_in(root) {
         Ok(_probe) => Check::ok(NAME, format!("`{}` is writable", root.display())),
         Err(error) => Check::failed(
             NAME,

@@ -79,6 +79,16 @@ pub enum Error {
         /// The line.
         line: String,
     },
+    /// A set-up step could not be started.
+    #[error("cannot start set-up step {step} of {steps}: {source}")]
+    SetupNotStarted {
+        /// Which, from 1.
+        step: usize,
+        /// Of how many.
+        steps: usize,
+        /// Why.
+        source: microagent_machine::Error,
+    },
     /// The command could not be started.
     #[error("cannot start the command: {source}")]
     NotStarted {
@@ -146,6 +156,7 @@ impl Fault for Error {
             Error::ForeignPlatform { .. } => "platform_foreign",
             Error::ReadFile { .. } => "file_unreadable",
             Error::SetupFailed { .. } => "setup_failed",
+            Error::SetupNotStarted { .. } => "setup_not_started",
             Error::NotStarted { source } => source.code(),
             Error::TimedOut { .. } => "run_timed_out",
             Error::MachineFailed { .. } => "machine_failed",
@@ -165,7 +176,7 @@ impl Fault for Error {
             | Error::NoCommand { .. }
             | Error::ReadFile { .. } => FaultKind::Usage,
             Error::ForeignPlatform { .. } => FaultKind::Unsupported,
-            Error::NotStarted { source } => source.kind(),
+            Error::NotStarted { source } | Error::SetupNotStarted { source, .. } => source.kind(),
             Error::SetupFailed { .. } | Error::TimedOut { .. } | Error::MachineFailed { .. } | Error::Interrupted => {
                 FaultKind::Permanent
             }
@@ -183,7 +194,7 @@ impl Fault for Error {
             Error::ForeignPlatform { .. } => {
                 Some(format!("this host runs `{}` guests", microagent_image::Platform::host()))
             }
-            Error::NotStarted { source } => source.hint(),
+            Error::NotStarted { source } | Error::SetupNotStarted { source, .. } => source.hint(),
             Error::TimedOut { run, .. } | Error::MachineFailed { run, .. } => {
                 let name = &run.workspace;
                 Some(format!("see `microagent logs {name}`; remove it with `microagent delete {name} --yes`"))

@@ -1,11 +1,12 @@
 //! Stopping a run from outside.
 
 use microagent_image::Cancellation;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-type Listener = Box<dyn Fn(u32) + Send>;
+type Listener = Arc<dyn Fn(u32) + Send + Sync>;
 
-/// A handle that stops whatever run was given a clone of it.
+/// A handle that stops every run that was given a clone of it.
 ///
 /// The first [`stop`](Interrupt::stop) ends a pull or a build at once, and asks a running command to end, as Ctrl-C does; the second
 /// kills the machine.
@@ -18,7 +19,8 @@ pub struct Interrupt {
 #[derive(Default)]
 struct Shared {
     count: u32,
-    listener: Option<Listener>,
+    listeners: BTreeMap<u64, Listener>,
+    last_listener: u64,
 }
 
 impl Interrupt {
@@ -30,10 +32,14 @@ impl Interrupt {
     /// Asks for the stop; asking again asks harder.
     pub fn stop(&self) {
         self.pull.cancel();
-        let mut shared = self.lock();
-        shared.count += 1;
-        if let Some(listener) = &shared.listener {
-            listener(shared.count);
+        let (count, listeners) = {
+            let mut shared = self.lock();
+            shared.count += 1;
+            (shared.count, shared.listeners.values().cloned().collect::<Vec<_>>())
+        };
+        // Unlocked: a listener that takes its time must not hold up the next stop.
+        for listener in listeners {
+            listener(count);
         }
     }
 
@@ -47,15 +53,21 @@ impl Interrupt {
         &self.pull
     }
 
-    /// Calls `listener` with the number of stops so far, at every stop from now on and at once if there were any. There is one listener;
-    /// it is gone when the guard is.
-    pub(crate) fn listen(&self, listener: impl Fn(u32) + Send + 'static) -> Listening {
-        let mut shared = self.lock();
-        if shared.count > 0 {
-            listener(shared.count);
+    /// Calls `listener` with the number of stops so far, at every stop from now on and at once if there were any, until the guard is
+    /// dropped.
+    pub(crate) fn listen(&self, listener: impl Fn(u32) + Send + Sync + 'static) -> Listening {
+        let listener: Listener = Arc::new(listener);
+        let (count, id) = {
+            let mut shared = self.lock();
+            shared.last_listener += 1;
+            let id = shared.last_listener;
+            shared.listeners.insert(id, Arc::clone(&listener));
+            (shared.count, id)
+        };
+        if count > 0 {
+            listener(count);
         }
-        shared.listener = Some(Box::new(listener));
-        Listening(self.clone())
+        Listening { interrupt: self.clone(), id }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -70,11 +82,14 @@ impl std::fmt::Debug for Interrupt {
 }
 
 /// Keeps a listener in place.
-pub(crate) struct Listening(Interrupt);
+pub(crate) struct Listening {
+    interrupt: Interrupt,
+    id: u64,
+}
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.lock().listener = None;
+        self.interrupt.lock().listeners.remove(&self.id);
     }
 }
 
@@ -84,14 +99,19 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn a_listener_hears_stops_before_and_after_it_came() {
+    fn every_listener_hears_stops_before_and_after_it_came() {
         let interrupt = Interrupt::new();
         interrupt.stop();
         let (sender, heard) = mpsc::channel();
-        let listening = interrupt.listen(move |count| sender.send(count).unwrap());
+        let other = sender.clone();
+        let first = interrupt.listen(move |count| sender.send(("first", count)).unwrap());
+        let second = interrupt.listen(move |count| other.send(("second", count)).unwrap());
         interrupt.stop();
-        drop(listening);
+        drop(first);
         interrupt.stop();
-        assert_eq!(heard.iter().collect::<Vec<_>>(), [1, 2]);
+        drop(second);
+        interrupt.stop();
+        let heard: Vec<_> = heard.iter().collect();
+        assert_eq!(heard, [("first", 1), ("second", 1), ("first", 2), ("second", 2), ("second", 3)]);
     }
 }

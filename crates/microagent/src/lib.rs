@@ -42,7 +42,7 @@ pub use plan::{Plan, PlannedCommand};
 pub use profile::Profile;
 pub use progress::{Event, Progress, Silent};
 pub use run::{ImageSummary, Response, RunReport, Timing};
-pub use workspaces::{Deleted, Logs, WorkspaceRow, WorkspaceStatus};
+pub use workspaces::{Deleted, Garbage, Logs, WorkspaceRow, WorkspaceStatus};
 
 pub use microagent_image as image;
 pub use microagent_machine as machine;

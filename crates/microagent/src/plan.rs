@@ -56,9 +56,9 @@ pub struct Plan {
     /// Kernel asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<PathBuf>,
-    /// Seconds after which the machine is killed.
+    /// Milliseconds after which the machine is killed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_seconds: Option<u64>,
+    pub timeout_ms: Option<u64>,
     /// Whether the workspace outlives the command.
     pub keep: bool,
 }
@@ -106,7 +106,7 @@ impl Plan {
             command: planned_command(options)?,
             backend: options.backend.clone(),
             kernel: options.kernel.clone(),
-            timeout_seconds: options.timeout.map(|timeout| timeout.as_secs()),
+            timeout_ms: options.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             keep: options.keep,
         })
     }

@@ -63,6 +63,25 @@ pub struct Deleted {
     pub deleted: bool,
 }
 
+/// What [`Client::collect_garbage`] did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Garbage {
+    /// In workspaces.
+    #[serde(flatten)]
+    pub workspaces: Collected,
+    /// Bytes of images and parts of images that were removed.
+    pub image_bytes: u64,
+    /// Unfinished installations of kernels that were removed.
+    pub kernels: Vec<PathBuf>,
+}
+
+impl Garbage {
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        self.workspaces == Collected::default() && self.image_bytes == 0 && self.kernels.is_empty()
+    }
+}
+
 impl Client {
     /// All workspaces, by name. One whose record cannot be read is not among them; [`Client::status`] says why.
     pub fn list(&self) -> Result<Vec<WorkspaceRow>, Error> {
@@ -119,11 +138,13 @@ impl Client {
         Ok(Deleted { workspace: name.clone(), deleted })
     }
 
-    /// Heals what interrupted processes left behind, in workspaces, images and kernels.
-    pub fn collect_garbage(&self) -> Result<Collected, Error> {
-        self.images().collect_garbage()?;
-        self.kernels().collect_garbage().map_err(microagent_machine::Error::from)?;
-        Ok(self.state().collect_garbage()?)
+    /// Heals what interrupted processes left behind, in workspaces, images and kernels. What fails in one does not keep the others
+    /// from it.
+    pub fn collect_garbage(&self) -> Result<Garbage, Error> {
+        let workspaces = self.state().collect_garbage();
+        let image_bytes = self.images().collect_garbage();
+        let kernels = self.kernels().collect_garbage().map_err(microagent_machine::Error::from);
+        Ok(Garbage { workspaces: workspaces?, image_bytes: image_bytes?, kernels: kernels? })
     }
 }
 

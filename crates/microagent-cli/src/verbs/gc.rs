@@ -4,7 +4,8 @@ use super::{Action, DONE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::output::Text;
-use microagent::Collected;
+use crate::quantity;
+use microagent::{Collected, Garbage};
 use std::io::{self, Write};
 
 const EXAMPLES: &str = "\
@@ -27,15 +28,19 @@ impl Action for Args {
     }
 }
 
-impl Text for Collected {
+impl Text for Garbage {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Collected { removed, failed, skipped } = self;
-        if removed.is_empty() && failed.is_empty() && skipped.is_empty() {
+        if self.is_empty() {
             return writeln!(out, "Nothing to clear.");
         }
+        let Collected { removed, failed, skipped } = &self.workspaces;
         for (what, names) in [("Removed", removed), ("Marked as failed", failed), ("Left alone", skipped)] {
             names.iter().try_for_each(|name| writeln!(out, "{what}: {name}"))?;
         }
+        if self.image_bytes > 0 {
+            writeln!(out, "Freed in images: {}", quantity::bytes(self.image_bytes))?;
+        }
+        self.kernels.iter().try_for_each(|path| writeln!(out, "Removed: {}", path.display()))?;
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! A state directory to test in, and the command.
 
 use microagent_testing::{Layout, run, tool};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Read;
@@ -20,6 +21,9 @@ const COMMANDS: [&str; 33] = [
     "ls", "mkdir", "mknod", "mount", "nproc", "ps", "pwd", "rm", "seq", "sh", "sleep", "stat", "sync", "tail", "touch",
     "true", "uname", "wc",
 ];
+
+/// How long a killed engine may take to be gone, on a host that is very busy.
+const ENGINE_END: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 /// A state directory with a kernel and images in it.
 pub(crate) struct Host {
@@ -106,6 +110,17 @@ impl Host {
     #[track_caller]
     pub(crate) fn assert_no_engine(&self) {
         assert!(self.engines().is_empty(), "engines still run: {:?}", self.engines());
+    }
+
+    /// Waits until no engine runs: the kernel kills those of a killed command at once, but does not wait for them to be gone.
+    pub(crate) fn await_no_engine(&self) {
+        for engine in self.engines() {
+            let Ok(pidfd) = pidfd_open(Pid::from_raw(engine.cast_signed()).unwrap(), PidfdFlags::empty()) else {
+                continue;
+            };
+            let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&ENGINE_END)).unwrap();
+            assert_eq!(ended, 1, "engine {engine} outlived the command");
+        }
     }
 
     /// Ids of the engine processes whose command lines name this state directory.

@@ -10,6 +10,7 @@ mod host;
 mod kept;
 mod killed;
 mod leftovers;
+mod library;
 mod output;
 mod resources;
 mod tree;

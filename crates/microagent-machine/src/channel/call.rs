@@ -2,9 +2,12 @@
 
 use super::Shared;
 use crate::Error;
-use microagent_protocol::Reply;
+use microagent_protocol::{Refusal, Reply};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Most characters of a guest's message that are passed on.
+const MAX_MESSAGE_CHARS: usize = 1000;
 
 #[derive(Debug)]
 pub(super) enum CallState {
@@ -38,7 +41,7 @@ impl Call {
             _ => None,
         })?;
         match reply {
-            Reply::Refused(refusal) => Err(Error::Refused(refusal)),
+            Reply::Refused(refusal) => Err(Error::Refused(printable(&refusal))),
             reply => Ok(reply),
         }
     }
@@ -48,4 +51,10 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.shared.lock().calls.remove(&self.id);
     }
+}
+
+/// The message is the guest's, and ends up on a terminal: one line, of a bounded length, without control characters.
+fn printable(refusal: &Refusal) -> Refusal {
+    let message = refusal.message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect();
+    Refusal { code: refusal.code, message }
 }

@@ -22,7 +22,8 @@ use call::CallState;
 use microagent_protocol::frame::header;
 use microagent_protocol::{Hello, Kind, PROTOCOL_VERSION, Request};
 use std::collections::HashMap;
-use std::io::{IoSlice, Write};
+use std::io::{self, IoSlice, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -174,19 +175,32 @@ impl Shared {
     fn send(&self, kind: Kind, id: u32, payload: &[u8]) -> Result<(), Error> {
         let head = header(kind, id, payload.len());
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = match writer.write_vectored(&[IoSlice::new(&head), IoSlice::new(payload)]) {
-            Ok(sent) if sent < head.len() => writer.write_all(&head[sent..]).and_then(|()| writer.write_all(payload)),
-            Ok(sent) => writer.write_all(&payload[sent - head.len()..]),
-            Err(error) => Err(error),
-        };
-        sent.map_err(|_| {
-            let mut state = self.lock();
-            state.closed.get_or_insert(Closed::Lost).error()
-        })
+        if write_frame(&mut writer, &head, payload).is_ok() {
+            return Ok(());
+        }
+        // Half a frame may be on its way: nobody can write after it, and nobody should wait for an answer.
+        let _ = writer.shutdown(Shutdown::Both);
+        drop(writer);
+        self.close(Closed::Lost);
+        self.lock().check_open()
     }
 
     fn close(&self, why: Closed) {
         self.lock().closed.get_or_insert(why);
         self.changed.notify_all();
     }
+}
+
+/// Writes a frame without copying its payload. A socket with a time limit is interrupted by any signal, so that is no failure.
+fn write_frame(writer: &mut UnixStream, head: &[u8], payload: &[u8]) -> io::Result<()> {
+    let sent = loop {
+        match writer.write_vectored(&[IoSlice::new(head), IoSlice::new(payload)]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            sent => break sent?,
+        }
+    };
+    if sent < head.len() {
+        writer.write_all(&head[sent..])?;
+    }
+    writer.write_all(&payload[sent.saturating_sub(head.len())..])
 }

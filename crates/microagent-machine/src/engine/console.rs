@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -12,10 +13,27 @@ use std::thread::JoinHandle;
 /// The end of the console is kept, at least this much and at most twice as much. A boot with every message is a tenth of it.
 const KEPT: u64 = 1 << 20;
 
-/// Starts keeping what comes from `console` in `log`, until the engine closes it.
-pub(super) fn keep(console: UnixStream, log: &Path) -> io::Result<JoinHandle<()>> {
-    let log = Log { file: File::options().read(true).write(true).create(true).truncate(true).open(log)?, length: 0 };
-    std::thread::Builder::new().name("guest-console".to_owned()).spawn(move || copy(console, log))
+/// Keeps what comes from a console in a log.
+pub(super) struct Keeper {
+    console: UnixStream,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Starts, until the engine closes `console`.
+    pub(super) fn start(console: UnixStream, log: &Path) -> io::Result<Keeper> {
+        let log =
+            Log { file: File::options().read(true).write(true).create(true).truncate(true).open(log)?, length: 0 };
+        let reading = console.try_clone()?;
+        let thread = std::thread::Builder::new().name("guest-console".to_owned()).spawn(move || copy(reading, log))?;
+        Ok(Keeper { console, thread })
+    }
+
+    /// Waits until everything that was said before the engine's end is in the log. Whoever else may hold the other end is not waited for.
+    pub(super) fn finish(self) {
+        let _ = self.console.shutdown(Shutdown::Read);
+        let _ = self.thread.join();
+    }
 }
 
 fn copy(mut console: UnixStream, mut log: Log) {
@@ -67,14 +85,14 @@ mod tests {
     fn a_chatty_guest_fills_no_disk_and_its_last_words_are_kept() {
         let log = tempfile::NamedTempFile::new().unwrap();
         let (mut guest, host) = UnixStream::pair().unwrap();
-        let keeper = keep(host, log.path()).unwrap();
+        let keeper = Keeper::start(host, log.path()).unwrap();
         let line = [b'x'; 1000];
         for _ in 0..10_000 {
             guest.write_all(&line).unwrap();
         }
         guest.write_all(b"Kernel panic").unwrap();
         drop(guest);
-        keeper.join().unwrap();
+        keeper.finish();
         let kept = std::fs::read(log.path()).unwrap();
         assert!(kept.ends_with(b"Kernel panic"));
         assert!((KEPT..=2 * KEPT).contains(&(kept.len() as u64)), "{} bytes", kept.len());

@@ -1,6 +1,6 @@
 //! A running machine: one process and one byte stream.
 
-use super::console;
+use super::console::Keeper;
 use crate::Error;
 use crate::channel::Channel;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,7 +12,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// How long an engine that has closed the channel may take to end. Milliseconds on an idle host; when it does not end at all, the guest
 /// closed the channel and stayed up.
@@ -27,7 +26,7 @@ pub struct Machine {
     killer: Killer,
     channel: Channel,
     /// Ends with the process.
-    console: Option<JoinHandle<()>>,
+    console: Option<Keeper>,
     engine_log: PathBuf,
 }
 
@@ -98,7 +97,7 @@ impl Machine {
         // With our copies gone, the engine's end closes when the engine ends.
         drop((theirs, theirs_too));
         let pidfd = pidfd_open(process.pid(), PidfdFlags::empty()).map_err(|errno| launch(errno.into()))?;
-        let console = console::keep(console, logs.serial).map_err(log_error(logs.serial))?;
+        let console = Keeper::start(console, logs.serial).map_err(log_error(logs.serial))?;
         let channel = Channel::open(channel)?;
         Ok(Machine {
             process: process.finish(),
@@ -128,7 +127,7 @@ impl Machine {
     pub fn wait(&mut self) -> Result<ExitStatus, Error> {
         let status = self.process.wait().map_err(|source| Error::EngineWait { source })?;
         if let Some(console) = self.console.take() {
-            let _ = console.join();
+            console.finish();
         }
         Ok(status)
     }

@@ -12,8 +12,6 @@ use std::path::PathBuf;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Recorded, its disk made, nothing running.
-    Prepared,
     /// Its machine is on the way up.
     Starting,
     /// Its machine runs.
@@ -34,7 +32,6 @@ impl Phase {
 impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
-            Phase::Prepared => "prepared",
             Phase::Starting => "starting",
             Phase::Running => "running",
             Phase::Stopped => "stopped",
@@ -65,7 +62,7 @@ pub struct WorkspaceRecord {
     pub created_at: Timestamp,
     /// When this record was last changed.
     pub updated_at: Timestamp,
-    /// Where it is in its life. Read it through [`Workspace::phase`](crate::Workspace): a live phase with nobody holding the lease
+    /// Where it is in its life. Read it through [`Workspace::status`](crate::Workspace::status): a live phase with nobody holding the lease
     /// means that the holder died.
     pub phase: Phase,
     /// It goes away with its command.

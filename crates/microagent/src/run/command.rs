@@ -1,6 +1,6 @@
 //! Set-up lines and the command itself.
 
-use super::output::Streams;
+use super::output::{Copies, Streams, Unfinished};
 use crate::interrupt::Listening;
 use crate::plan::shell_line;
 use crate::progress::{Event, Progress};
@@ -31,6 +31,7 @@ pub(super) struct Commands<'a> {
     deadline: Option<Instant>,
     interrupt: Interrupt,
     current: Arc<Current>,
+    copies: Arc<Copies>,
     _listening: Listening,
     /// Dropped with this, which calls off the grace period of an interrupt.
     _done: mpsc::Sender<()>,
@@ -48,8 +49,10 @@ impl<'a> Commands<'a> {
         deadline: Option<Instant>,
     ) -> Commands<'a> {
         let current = Arc::new(Current::default());
+        let copies = Arc::new(Copies::default());
         let (done, over) = mpsc::channel();
         let stop = Stop {
+            copies: Arc::clone(&copies),
             channel: machine.channel().clone(),
             killer: machine.killer(),
             current: Arc::clone(&current),
@@ -63,6 +66,7 @@ impl<'a> Commands<'a> {
             deadline,
             interrupt: interrupt.clone(),
             current,
+            copies,
             _listening: listening,
             _done: done,
         }
@@ -74,7 +78,10 @@ impl<'a> Commands<'a> {
         for (index, line) in self.record.setup.iter().enumerate() {
             let step = index + 1;
             progress.event(Event::Setup { step, steps });
-            let exit = self.exec(shell_line(line), "", None, streams)?;
+            let exit = match self.exec(shell_line(line), "", None, streams) {
+                Err(Error::NotStarted { source }) => return Err(Error::SetupNotStarted { step, steps, source }),
+                exit => exit?,
+            };
             if self.interrupt.is_stopped() {
                 return Err(Error::Interrupted);
             }
@@ -110,7 +117,8 @@ impl<'a> Commands<'a> {
             stderr: stderr.id(),
             drain_ms: 0,
         };
-        let copies = [streams.stdout.copy(stdout), streams.stderr.copy(stderr)];
+        streams.stdout.copy(stdout, self.copies.begin());
+        streams.stderr.copy(stderr, self.copies.begin());
         let call = self.channel.call(&Request::Exec(exec))?;
         self.set_current(Some(call.id()));
         if let Some((reader, input)) = stdin {
@@ -119,12 +127,13 @@ impl<'a> Commands<'a> {
         let reply = call.wait(self.deadline);
         self.set_current(None);
         match reply {
-            Ok(Reply::Exited(exit)) => {
-                // The guest has sent everything; the caller's writers may still be taking it in.
-                for copy in copies {
-                    let _ = copy.join();
+            Ok(Reply::Exited(exit)) if exit.is_valid() => {
+                // The guest says it has sent everything; the caller's writers may still be taking it in.
+                match self.copies.wait(self.deadline) {
+                    Ok(()) => Ok(exit),
+                    Err(Unfinished::Late) => Err(microagent_machine::Error::DeadlinePassed.into()),
+                    Err(Unfinished::GivenUp) => Err(Error::Interrupted),
                 }
-                Ok(exit)
             }
             Ok(other) => {
                 let what = format!("a command was answered with {other:?}");
@@ -144,6 +153,7 @@ impl<'a> Commands<'a> {
 struct Stop {
     channel: Channel,
     killer: Killer,
+    copies: Arc<Copies>,
     current: Arc<Current>,
     over: Mutex<Option<mpsc::Receiver<()>>>,
 }
@@ -153,13 +163,16 @@ impl Stop {
         let process = *self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let over = self.over.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(process), Some(over), 1) = (process, over, count) else {
+            self.copies.give_up();
             return self.killer.kill();
         };
-        // A failure means that the guest is gone, which ends the run by itself.
-        let _ = self.channel.call(&Request::Signal { process, signal: SIGINT });
-        let killer = self.killer.clone();
+        let (channel, killer, copies) = (self.channel.clone(), self.killer.clone(), Arc::clone(&self.copies));
+        // Off this thread: a guest that takes nothing in would hold up the next stop.
         std::thread::spawn(move || {
+            // A failure means that the guest is gone, which ends the run by itself.
+            let _ = channel.call(&Request::Signal { process, signal: SIGINT });
             if over.recv_timeout(STOP_GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                copies.give_up();
                 killer.kill();
             }
         });

@@ -124,12 +124,23 @@ impl Run<'_> {
         record: &mut WorkspaceRecord,
         streams: &mut Streams,
     ) -> Result<Exit, Error> {
-        let deadline = self.options.timeout.map(|timeout| Instant::now() + timeout);
+        // A timeout beyond what a clock can hold is none.
+        let limit = self.options.timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
+        let deadline = limit.map(|(deadline, _)| deadline);
         self.client.progress().event(Event::Booting);
         let mut session = Session::launch(&self.parts, workspace, record)?;
         let outcome = self.work(&session, workspace, record, streams, deadline);
         self.watch.lap(|timing| &mut timing.command_ms);
-        let outcome = outcome.map_err(|error| session.explain(error, self.options, record));
+        let outcome = match outcome {
+            Ok(exit) => {
+                if self.options.keep {
+                    // The command has ended and its result stands; what may be lost is what it wrote last.
+                    record.error = session.shut_down().err().map(|error| error.report());
+                }
+                Ok(exit)
+            }
+            Err(error) => Err(session.explain(error, limit, record)),
+        };
         session.kill();
         self.watch.lap(|timing| &mut timing.teardown_ms);
         if self.options.interrupt.is_stopped() { Err(Error::Interrupted) } else { outcome }
@@ -145,22 +156,18 @@ impl Run<'_> {
     ) -> Result<Exit, Error> {
         let progress = self.client.progress();
         let env = self.plan.environment(&self.parts.image.config);
-        let commands = Commands::new(session.machine(), record, env, &self.options.interrupt, deadline);
+        let starting = record.clone();
+        let commands = Commands::new(session.machine(), &starting, env, &self.options.interrupt, deadline);
         session.boot(record, deadline)?;
         self.watch.lap(|timing| &mut timing.boot_ms);
         progress.event(Event::Booted);
-        if self.options.keep {
-            let running = WorkspaceRecord { phase: Phase::Running, ..record.clone() };
-            workspace.store(&running)?;
-        }
+        record.phase = Phase::Running;
+        record.updated_at = jiff::Timestamp::now();
+        workspace.store(record)?;
         commands.setup(streams, progress)?;
         self.watch.lap(|timing| &mut timing.setup_ms);
         progress.event(Event::Running);
-        let exit = commands.main(streams)?;
-        if self.options.keep {
-            session.shut_down(deadline)?;
-        }
-        Ok(exit)
+        commands.main(streams)
     }
 
     fn complete(

@@ -3,8 +3,8 @@
 use crate::RunIo;
 use microagent_machine::channel::Output;
 use std::io::{Read, Write};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Most bytes of each output that the report keeps. What is streamed is not bounded.
 const CAPTURE_LIMIT: usize = 10 << 20;
@@ -30,12 +30,36 @@ impl Streams {
 /// Copies one output to the caller's writer, and its beginning into memory.
 #[derive(Clone)]
 pub(super) struct Tee {
-    shared: Arc<Mutex<Shared>>,
+    /// Held while the caller takes what it is given, which may be for ever.
+    sink: Arc<Mutex<Option<Box<dyn Write + Send>>>>,
+    captured: Arc<Mutex<Capture>>,
 }
 
-struct Shared {
-    sink: Option<Box<dyn Write + Send>>,
-    captured: Capture,
+impl Tee {
+    fn new(sink: Option<Box<dyn Write + Send>>) -> Tee {
+        Tee { sink: Arc::new(Mutex::new(sink)), captured: Arc::default() }
+    }
+
+    /// Starts copying on a thread of its own, so that a caller who does not read holds up this output alone. The thread ends with the
+    /// output, or when the sink fails: then the output is closed, and the command learns of it as a program in a pipeline does.
+    pub(super) fn copy(&self, mut output: Output, copying: Copying) {
+        let tee = self.clone();
+        std::thread::spawn(move || {
+            let _copying = copying;
+            while let Ok(Some(chunk)) = output.next_chunk() {
+                lock(&tee.captured).add(&chunk);
+                if let Some(sink) = &mut *lock(&tee.sink)
+                    && sink.write_all(&chunk).and_then(|()| sink.flush()).is_err()
+                {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn take_captured(&self) -> Captured {
+        std::mem::take(&mut *lock(&self.captured)).into_text()
+    }
 }
 
 /// The beginning of an output, as text.
@@ -65,31 +89,75 @@ impl Capture {
     }
 }
 
-impl Tee {
-    fn new(sink: Option<Box<dyn Write + Send>>) -> Tee {
-        Tee { shared: Arc::new(Mutex::new(Shared { sink, captured: Capture::default() })) }
+/// The copies under way. At the end of a command they are waited for, so that the caller's writers get the last of it; but no longer than
+/// the run has, and not once the run is given up.
+#[derive(Default)]
+pub(super) struct Copies {
+    state: Mutex<CopiesState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct CopiesState {
+    under_way: usize,
+    given_up: bool,
+}
+
+/// One copy under way.
+pub(super) struct Copying(Arc<Copies>);
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        lock(&self.0.state).under_way -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Why copies are not waited for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    /// The deadline passed.
+    Late,
+    /// The run was given up.
+    GivenUp,
+}
+
+impl Copies {
+    /// Counts one more.
+    pub(super) fn begin(self: &Arc<Copies>) -> Copying {
+        lock(&self.state).under_way += 1;
+        Copying(Arc::clone(self))
     }
 
-    /// Starts copying on a thread of its own, so that a caller who does not read holds up this output alone. The thread ends with the
-    /// output, or when the sink fails: then the output is closed, and the command learns of it as a program in a pipeline does.
-    pub(super) fn copy(&self, mut output: Output) -> JoinHandle<()> {
-        let tee = self.clone();
-        std::thread::spawn(move || {
-            while let Ok(Some(chunk)) = output.next_chunk() {
-                let mut shared = tee.shared.lock().unwrap_or_else(PoisonError::into_inner);
-                shared.captured.add(&chunk);
-                if let Some(sink) = &mut shared.sink
-                    && sink.write_all(&chunk).and_then(|()| sink.flush()).is_err()
-                {
-                    return;
-                }
+    /// Lets nobody wait from now on.
+    pub(super) fn give_up(&self) {
+        lock(&self.state).given_up = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for all of them.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<(), Unfinished> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.under_way == 0 {
+                return Ok(());
             }
-        })
+            if state.given_up {
+                return Err(Unfinished::GivenUp);
+            }
+            state = match deadline {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.checked_duration_since(Instant::now()).ok_or(Unfinished::Late)?;
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
     }
+}
 
-    fn take_captured(&self) -> Captured {
-        std::mem::take(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner).captured).into_text()
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -104,5 +172,16 @@ mod tests {
         }
         let captured = capture.into_text();
         assert_eq!((captured.text.len(), captured.truncated), (CAPTURE_LIMIT, true));
+    }
+
+    #[test]
+    fn a_writer_that_never_returns_holds_up_nobody_past_the_deadline() {
+        let copies = Arc::new(Copies::default());
+        let stuck = copies.begin();
+        assert_eq!(copies.wait(Some(Instant::now())), Err(Unfinished::Late));
+        copies.give_up();
+        assert_eq!(copies.wait(None), Err(Unfinished::GivenUp));
+        drop(stuck);
+        assert_eq!(copies.wait(None), Ok(()));
     }
 }

@@ -1,8 +1,8 @@
 //! One machine from launch to its end.
 
 use super::Parts;
+use crate::Error;
 use crate::error::FailedRun;
-use crate::{Error, RunOptions};
 use microagent_image::BaseFormat;
 use microagent_machine::engine::{DiskMode, DiskSpec, Machine, MachineSpec};
 use microagent_protocol::{Boot, Disk, Request};
@@ -84,9 +84,8 @@ impl Session {
     }
 
     /// Ends what still runs and unmounts the disks, so that what was written is there at the next start.
-    pub(super) fn shut_down(&self, deadline: Option<Instant>) -> Result<(), Error> {
+    pub(super) fn shut_down(&self) -> Result<(), Error> {
         let limit = Instant::now() + SHUTDOWN_LIMIT;
-        let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
         self.machine.channel().call(&Request::Shutdown)?.wait(Some(limit))?;
         Ok(())
     }
@@ -97,7 +96,12 @@ impl Session {
     }
 
     /// Turns what a caller of the guest saw into what happened to the machine.
-    pub(super) fn explain(&mut self, error: Error, options: &RunOptions, record: &WorkspaceRecord) -> Error {
+    pub(super) fn explain(
+        &mut self,
+        error: Error,
+        limit: Option<(Instant, Duration)>,
+        record: &WorkspaceRecord,
+    ) -> Error {
         use microagent_machine::Error as Cause;
         let run = || {
             Box::new(FailedRun {
@@ -107,9 +111,14 @@ impl Session {
             })
         };
         match error {
-            Error::Machine(Cause::DeadlinePassed) if let Some(timeout) = options.timeout => {
+            // The caller's limit, that is; when one of our own passes, the machine failed.
+            Error::Machine(Cause::DeadlinePassed)
+                if let Some((deadline, timeout)) = limit
+                    && Instant::now() >= deadline =>
+            {
                 Error::TimedOut { run: run(), timeout }
             }
+            Error::Machine(Cause::RequestTooLong { .. }) => error,
             Error::Machine(cause) => {
                 let source =
                     Box::new(if matches!(cause, Cause::GuestLost) { self.machine.post_mortem() } else { cause });

@@ -5,6 +5,7 @@ use crate::verbs::status::resources;
 use microagent::{Plan, PlannedCommand, RunReport};
 use serde::Serialize;
 use std::io::{self, Write};
+use std::time::Duration;
 
 /// Writes the summary of a completed run to standard error: standard output is the guest's.
 pub(super) fn summarise(report: &RunReport) -> io::Result<()> {
@@ -64,7 +65,7 @@ impl Text for Planned {
         )?;
         plan.setup.iter().try_for_each(|line| writeln!(out, "Setup: {}", line.trim_end()))?;
         plan.env.keys().try_for_each(|key| writeln!(out, "Env: {key}"))?;
-        plan.timeout_seconds.iter().try_for_each(|seconds| writeln!(out, "Timeout: {seconds}s"))?;
+        plan.timeout_ms.iter().try_for_each(|&ms| writeln!(out, "Timeout: {:?}", Duration::from_millis(ms)))?;
         writeln!(out, "Nothing was done: this is what `run` would do.")
     }
 }

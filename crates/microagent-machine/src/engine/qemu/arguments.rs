@@ -93,7 +93,11 @@ impl Arguments {
             ",if=none,id=disk{index},format=raw,readonly={access},cache={cache},discard=unmap,file.locking=off"
         );
         self.option("-drive", "file=", disk.path.as_os_str(), &rest)
-            .pair("-device", &format!("virtio-blk-device,drive=disk{index},serial={}", disk.serial));
+            // By default a full host disk stops the machine until somebody tells it to go on; the guest can deal with an error.
+            .pair(
+                "-device",
+                &format!("virtio-blk-device,drive=disk{index},serial={},werror=report,rerror=report", disk.serial),
+            );
     }
 }
 
