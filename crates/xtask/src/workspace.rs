@@ -33,15 +33,13 @@ pub fn cache(name: &str) -> Result<PathBuf> {
 
 /// Builds the `microagent` program, which is quick when nothing changed, and returns its path.
 pub fn microagent(build: Build) -> Result<PathBuf> {
-    let mut command = cargo();
-    command.args(["build", "--package", "microagent-cli", "--bin", "microagent"]);
-    let directory = match build {
-        Build::Debug => "debug",
-        Build::Release => {
-            command.arg("--release");
-            "release"
-        }
+    let (directory, options): (_, &[_]) = match build {
+        // The whole workspace chooses the features of dependencies, as in a run of all tests: what those built is used.
+        Build::Debug => ("debug", &["--workspace"]),
+        Build::Release => ("release", &["--package", "microagent-cli", "--release"]),
     };
+    let mut command = cargo();
+    command.args(["build", "--bin", "microagent"]).args(options);
     tool::show(&mut command)?;
     Ok(target().join(directory).join("microagent"))
 }

@@ -90,3 +90,15 @@ fn missing_parts_are_one_line_and_the_command_that_helps() {
     assert!(said.contains("qemu") && said.contains("hint:"), "{said}");
     host.assert_nothing_left();
 }
+
+#[test]
+fn a_reader_that_stalls_does_not_outlast_the_timeout() {
+    let host = Host::new();
+    let line = "echo up; while echo more; do :; done";
+    let run = ["run", "--profile", "tiny", "--timeout", "20", "--image", BUSYBOX, "--exec", line];
+    // Nobody reads what comes after `up` until the command has ended.
+    let mut stalled = Running::start(host.command(run), "up");
+    assert_eq!(stalled.wait(), 1);
+    assert!(stalled.finish().stderr.contains("signal: killed"));
+    host.assert_no_engine();
+}

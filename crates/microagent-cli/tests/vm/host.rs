@@ -160,7 +160,12 @@ impl Running {
         kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for its end without reading what it says, and returns its status.
+    pub(crate) fn wait(&mut self) -> i32 {
+        self.0.as_mut().unwrap().wait().unwrap().code().unwrap()
+    }
+
+    /// Reads the rest of what it says, and waits for its end.
     pub(crate) fn finish(mut self) -> Ran {
         self.0.take().unwrap().wait_with_output().unwrap().into()
     }
