@@ -19,7 +19,7 @@ pub fn run(seconds: u64) -> Result<()> {
     let targets = tool::capture(nightly().args(["fuzz", "list"]))?;
     let time = format!("-max_total_time={seconds}");
     for target in targets.lines() {
-        tool::show(nightly().args(["fuzz", "run", target, "--", &time, "-print_final_stats=1"]))?;
+        tool::show(nightly().args(["fuzz", "run", target, "--", &time, "-print_funcs=0", "-print_final_stats=1"]))?;
     }
     Ok(())
 }
