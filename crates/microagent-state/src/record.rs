@@ -13,6 +13,7 @@ use crate::Error;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Largest record that is read. Ours are a few kilobytes, apart from the two outputs of a result: 10 MiB each, of which every byte may
@@ -52,11 +53,12 @@ pub trait Record: Serialize + DeserializeOwned {
             .expect("records have only string keys");
         bytes.push(b'\n');
         let doing = Error::io("write", &path);
+        // One name for the unfinished record: whoever holds the lease is its only writer, and what a crash leaves the next one overwrites.
+        let unfinished = dir.join(format!(".{}.new", Self::FILE));
         let write = || {
-            let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            file.write_all(&bytes)?;
-            file.persist(&path)?;
-            Ok(())
+            let mut options = std::fs::OpenOptions::new();
+            options.create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?.write_all(&bytes)?;
+            std::fs::rename(&unfinished, &path)
         };
         write().map_err(doing)
     }

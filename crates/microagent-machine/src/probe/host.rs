@@ -1,7 +1,6 @@
 //! The answers of the probes, remembered for as long as they must hold.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -143,12 +142,12 @@ fn recall<T: Clone>(answer: Option<&Answer<T>>, subject: &Subject) -> Option<T> 
     answer.filter(|answer| answer.subject == *subject).map(|answer| answer.verdict.clone())
 }
 
+/// Two processes that write at once may spoil each other's record, which is then no knowledge; a name of its own for each would be left
+/// behind by one that is killed.
 fn store(record: &Record, path: &Path) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    file.persist(path)?;
-    Ok(())
+    let unfinished = path.with_added_extension("new");
+    fs::write(&unfinished, serde_json::to_vec(record)?)?;
+    fs::rename(&unfinished, path)
 }
 
 impl Subject {
