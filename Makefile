@@ -10,6 +10,6 @@ help:
 	@echo 'make fuzz    run each fuzz target for a minute (needs nightly Rust)'
 
 demo test lint bench fuzz:
-	@command -v cargo > /dev/null || { echo 'Rust is missing: install it from https://rustup.rs' >&2; exit 1; }
+	@command -v cargo > /dev/null || { echo 'Rust is missing: install it with rustup' >&2; exit 1; }
 	@command -v cc > /dev/null || { echo 'Rust needs a C linker: apt-get install gcc libc6-dev' >&2; exit 1; }
 	cargo xtask $@

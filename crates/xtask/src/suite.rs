@@ -7,7 +7,7 @@ use crate::kvm_lab::Lab;
 use crate::packages::Purpose;
 use crate::{Result, setup, tool, workspace};
 
-/// Linters that come from crates.io, in the versions that this repository is checked with. What has no other way to
+/// Linters that cargo installs, in the versions that this repository is checked with. What has no other way to
 /// get here is built without optimisation: it takes half the time, and each runs for a second or two.
 const LINTERS: [(&str, &str); 2] = [("cargo-deny", "0.20.2"), ("cargo-machete", "0.9.2")];
 
