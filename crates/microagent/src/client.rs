@@ -69,7 +69,7 @@ impl Client {
     /// A command that ends, with whatever exit code, is a run that completed. An error means that it could not be: then nothing is left,
     /// unless the machine failed or was killed for taking too long; that leaves its workspace for its logs to be read.
     ///
-    /// The machine ends with the calling thread's process, however that ends.
+    /// The machine ends with the calling thread, and so with its process, however either ends.
     pub fn run(&self, options: &RunOptions, io: RunIo) -> Result<RunReport, Error> {
         run::run(self, options, io)
     }

@@ -58,7 +58,7 @@ pub trait Engine: Send + Sync {
     fn accelerator(&self) -> Accelerator;
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
-    /// Starts a machine. It dies with the calling thread's process.
+    /// Starts a machine. The kernel kills it when the calling thread ends, so that thread must live as long as the machine is wanted.
     fn launch(&self, spec: &MachineSpec) -> Result<Machine, Error>;
 }
 
