@@ -45,7 +45,7 @@ fn json_is_one_document_with_the_result_in_it() {
 fn binary_output_arrives_byte_for_byte() {
     let host = Host::new();
     let line = "awk 'BEGIN { for (i = 0; i < 256; i++) printf \"%c\", i }'; printf '\\377\\000\\376'";
-    let ran = host.microagent(["run", "--quiet", "--profile", "tiny", "--image", BUSYBOX, "--exec", line]).expect(0);
+    let ran = host.run_quietly(&["--image", BUSYBOX, "--exec", line]);
     assert_eq!(ran.stdout[ran.stdout.len() - 3..], [0xff, 0, 0xfe]);
     assert_eq!(ran.stderr, "");
 }
@@ -55,7 +55,7 @@ fn fifty_megabytes_of_output_arrive_whole() {
     const MIB: usize = 50;
     let host = Host::new();
     let line = format!("dd if=/dev/zero bs=1048576 count={MIB} 2>/dev/null; echo end >&2");
-    let ran = host.microagent(["run", "--quiet", "--profile", "tiny", "--image", BUSYBOX, "--exec", &line]).expect(0);
+    let ran = host.run_quietly(&["--image", BUSYBOX, "--exec", &line]);
     assert_eq!(ran.stdout.len(), MIB << 20);
     assert!(ran.stdout.iter().all(|&byte| byte == 0));
     assert_eq!(ran.stderr, "end\n");
@@ -95,52 +95,40 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
 #[test]
 fn setup_steps_run_before_the_command_on_the_same_disk() {
     let host = Host::new();
-    let ran = host
-        .microagent([
-            "run",
-            "--quiet",
-            "--profile",
-            "tiny",
-            "--image",
-            BUSYBOX,
-            "--setup",
-            "mkdir -p /workspace",
-            "--setup",
-            "echo ready > /workspace/status",
-            "--exec",
-            "cat /workspace/status",
-        ])
-        .expect(0);
+    let ran = host.run_quietly(&[
+        "--image",
+        BUSYBOX,
+        "--setup",
+        "mkdir -p /workspace",
+        "--setup",
+        "echo ready > /workspace/status",
+        "--exec",
+        "cat /workspace/status",
+    ]);
     assert_eq!(ran.text(), "ready\n");
 }
 
 #[test]
 fn the_images_own_command_entry_point_and_environment_are_used() {
     let host = Host::new();
-    let ran = host.microagent(["run", "--quiet", "--profile", "tiny", BUSYBOX]).expect(0);
+    let ran = host.run_quietly(&[BUSYBOX]);
     assert_eq!(ran.text(), "the default command\n");
-    let ran = host
-        .microagent([
-            "run",
-            "--quiet",
-            "--profile",
-            "tiny",
-            "-e",
-            "GREETING=hello",
-            "-e",
-            "TARGET=microvm",
-            BUSYBOX,
-            "sh",
-            "-c",
-            "echo $GREETING $TARGET $FROM_IMAGE",
-        ])
-        .expect(0);
+    let ran = host.run_quietly(&[
+        "-e",
+        "GREETING=hello",
+        "-e",
+        "TARGET=microvm",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "echo $GREETING $TARGET $FROM_IMAGE",
+    ]);
     assert_eq!(ran.text(), "hello microvm yes\n");
 }
 
 #[test]
 fn an_image_without_a_shell_runs_its_program() {
     let host = Host::new();
-    let ran = host.microagent(["run", "--quiet", "--profile", "tiny", SHELLLESS, "no", "shell", "here"]).expect(0);
+    let ran = host.run_quietly(&[SHELLLESS, "no", "shell", "here"]);
     assert_eq!(ran.text(), "no shell here\n");
 }

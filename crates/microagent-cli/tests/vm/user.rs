@@ -3,8 +3,7 @@
 use crate::host::{BUSYBOX, Host};
 
 fn run(host: &Host, options: &[&str], line: &str) -> String {
-    let arguments = ["run", "--quiet", "--profile", "tiny", "--image", BUSYBOX, "--exec", line];
-    host.microagent(arguments[..4].iter().chain(options).chain(&arguments[4..])).expect(0).text()
+    host.run_quietly(&[options, &["--image", BUSYBOX, "--exec", line]].concat()).text()
 }
 
 #[test]
