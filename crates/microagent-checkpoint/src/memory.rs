@@ -1,0 +1,260 @@
+//! The memory of a process: what of it is saved, and how a copy gets it back.
+//!
+//! Private memory with content of its own goes to the memory file, from which copies map it privately. Unchanged parts of program files are
+//! mapped from those files again, after a check that they are still the same. The file that the caller names is mapped
+//! privately whatever it was.
+
+use crate::Error;
+use crate::capture::Shared;
+use crate::format::{ADDRESS_SPACE_END, Action, LOADER_ADDRESS, MEMORY_SLOT, RESERVED_END, SLOTS};
+use crate::mappings::{self, Mapping};
+use crate::plan::{Plan, number};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+const PAGE: u64 = 4096;
+
+/// Pages read at a time.
+const RUN: u64 = 256;
+
+const AT_FDCWD: u64 = (-100_i64).cast_unsigned();
+const READ_ONLY_CLOSED_ON_EXEC: u64 = 0o200_0000;
+
+/// `MAP_PRIVATE | MAP_FIXED`, and with it `MAP_NORESERVE` and `MAP_ANONYMOUS`.
+const FIXED: u64 = 0x12;
+const FIXED_NO_RESERVE: u64 = FIXED | 0x4000;
+const ANONYMOUS: u64 = FIXED_NO_RESERVE | 0x20;
+const NO_FILE: u64 = u64::MAX;
+
+/// First of the descriptors of program files, counted from [`SLOTS`].
+const FILES: u32 = 100;
+/// A process may usually have 1024 descriptors.
+const MAX_FILES: u32 = 500;
+
+/// What the stack of the leading thread can grow by in a copy: for the original the kernel would see to that.
+const STACK_ROOM: u64 = 8 << 20;
+
+/// Bits of `/proc/PID/pagemap` (`Documentation/admin-guide/mm/pagemap.rst` in Linux).
+const IN_MEMORY_OR_SWAP: u64 = 3 << 62;
+const OF_FILE: u64 = 1 << 61;
+
+/// Saves memory and adds the steps that map it.
+pub(crate) struct Saver<'a> {
+    pid: i32,
+    shared: Option<Shared>,
+    process: File,
+    pagemap: File,
+    /// Where memory is saved, and how much of the file is in use.
+    memory: &'a File,
+    end: u64,
+    saved: u64,
+    /// Program files and the descriptors they are opened at.
+    files: BTreeMap<String, u64>,
+}
+
+/// A mapping of the copy, in the arguments of `mmap`.
+type Mapped = [u64; 6];
+
+impl<'a> Saver<'a> {
+    pub(crate) fn new(pid: i32, shared: Option<Shared>, memory: &'a File) -> Result<Saver<'a>, Error> {
+        let open = |name: &str| {
+            File::open(format!("/proc/{pid}/{name}"))
+                .map_err(|source| Error::Trace { action: "read the memory of", source })
+        };
+        Ok(Saver {
+            pid,
+            shared,
+            process: open("mem")?,
+            pagemap: open("pagemap")?,
+            memory,
+            end: 0,
+            saved: 0,
+            files: BTreeMap::new(),
+        })
+    }
+
+    /// Saves everything. Returns the number of bytes that were worth it.
+    pub(crate) fn save(mut self, plan: &mut Plan) -> Result<u64, Error> {
+        let mappings = mappings::of(self.pid)?;
+        let (kernels, own): (Vec<Mapping>, Vec<Mapping>) = mappings.into_iter().partition(Mapping::is_kernels);
+        let mut mapped = Vec::new();
+        let mut previous_end = 0;
+        for mapping in &own {
+            self.check_sharing(mapping)?;
+            if !is_surroundings(mapping) {
+                if mapping.name == "[stack]" {
+                    let start = mapping.start.saturating_sub(STACK_ROOM).max(previous_end + PAGE);
+                    mapped.push([start, mapping.start - start, mapping.protection, ANONYMOUS, NO_FILE, 0]);
+                }
+                mapped.push(self.map(plan, mapping)?);
+                previous_end = mapping.end;
+            }
+        }
+        self.memory.set_len(self.end).map_err(Error::Write)?;
+        let pieces: Vec<u64> =
+            kernels.iter().flat_map(|k| [k.start, k.length(), u64::from(k.name == "[vdso]")]).collect();
+        let pieces = [plan.words(&pieces), kernels.len() as u64];
+        plan.step(Action::Clear, &pieces, 0);
+        for arguments in merged(mapped) {
+            plan.call(number::MMAP, &arguments, arguments[0]);
+        }
+        plan.step(Action::Place, &pieces, 0);
+        Ok(self.saved)
+    }
+
+    fn check_sharing(&self, mapping: &Mapping) -> Result<(), Error> {
+        if mapping.shared && !self.is_the_shared_file(mapping) {
+            let what = format!("it is shared (`{}`)", mapping.name);
+            return Err(Error::Memory { start: mapping.start, what });
+        }
+        Ok(())
+    }
+
+    fn is_the_shared_file(&self, mapping: &Mapping) -> bool {
+        self.shared.is_some_and(|shared| shared.inode == mapping.inode && mapping.inode != 0)
+    }
+
+    fn map(&mut self, plan: &mut Plan, mapping: &Mapping) -> Result<Mapped, Error> {
+        let Mapping { start, protection, offset, .. } = *mapping;
+        let length = mapping.length();
+        if let Some(shared) = self.shared.filter(|_| self.is_the_shared_file(mapping)) {
+            let slot = (SLOTS + shared.slot).into();
+            return Ok([start, length, protection, FIXED_NO_RESERVE, slot, offset]);
+        }
+        if protection == 0 {
+            return Ok([start, length, 0, ANONYMOUS, NO_FILE, 0]);
+        }
+        let pages = self.pages(mapping)?;
+        let changed = pages.iter().any(|page| page & IN_MEMORY_OR_SWAP != 0 && page & OF_FILE == 0);
+        if mapping.is_of_file() && !changed {
+            let file = self.file(plan, mapping)?;
+            return Ok([start, length, protection, FIXED, file, offset]);
+        }
+        let at = self.end;
+        // What of a file was never touched has content all the same.
+        let whole = mapping.inode != 0;
+        self.copy(mapping, |page| whole || pages[page] & IN_MEMORY_OR_SWAP != 0)?;
+        Ok([start, length, protection, FIXED_NO_RESERVE, (SLOTS + MEMORY_SLOT).into(), at])
+    }
+
+    fn pages(&self, mapping: &Mapping) -> Result<Vec<u64>, Error> {
+        let mut bytes = vec![0; (mapping.length() / PAGE * 8) as usize];
+        self.pagemap
+            .read_exact_at(&mut bytes, mapping.start / PAGE * 8)
+            .map_err(|source| Error::Trace { action: "find the memory of", source })?;
+        Ok(bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect())
+    }
+
+    /// Copies those pages of a mapping that `wanted` picks and that are not zero.
+    fn copy(&mut self, mapping: &Mapping, wanted: impl Fn(usize) -> bool) -> Result<(), Error> {
+        let count = mapping.length() / PAGE;
+        let mut buffer = vec![0; (RUN * PAGE) as usize];
+        let mut page = 0;
+        while page < count {
+            let run = (page..count).take(RUN as usize).take_while(|&page| wanted(page as usize)).count() as u64;
+            if run > 0 {
+                let bytes = &mut buffer[..(run * PAGE) as usize];
+                self.read(mapping.start + page * PAGE, bytes)?;
+                self.write(bytes, self.end + page * PAGE)?;
+            }
+            page += run.max(1);
+        }
+        self.end += mapping.length();
+        Ok(())
+    }
+
+    /// Reads memory of the process. What lies beyond the end of a mapped file reads as zeros: nobody has been there.
+    fn read(&self, start: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        for (at, page) in bytes.chunks_mut(RUN as usize * PAGE as usize).enumerate() {
+            if self.process.read_exact_at(page, start + at as u64 * RUN * PAGE).is_ok() {
+                continue;
+            }
+            for (within, page) in page.chunks_mut(PAGE as usize).enumerate() {
+                match self.process.read_exact_at(page, start + (at as u64 * RUN + within as u64) * PAGE) {
+                    Err(error) if error.raw_os_error() == Some(libc::EIO) => page.fill(0),
+                    read => read.map_err(|source| Error::Trace { action: "read the memory of", source })?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), Error> {
+        let pages = bytes.chunks_exact(PAGE as usize).enumerate();
+        for (page, content) in pages.filter(|(_, content)| content.iter().any(|&byte| byte != 0)) {
+            self.memory.write_all_at(content, at + page as u64 * PAGE).map_err(Error::Write)?;
+            self.saved += PAGE;
+        }
+        Ok(())
+    }
+
+    /// The descriptor of a program file, with the steps that open and check it.
+    fn file(&mut self, plan: &mut Plan, mapping: &Mapping) -> Result<u64, Error> {
+        if let Some(&descriptor) = self.files.get(&mapping.name) {
+            return Ok(descriptor);
+        }
+        let refused = |what: String| Error::Memory { start: mapping.start, what };
+        let found =
+            fs::metadata(&mapping.name).map_err(|error: io::Error| refused(format!("`{}`: {error}", mapping.name)))?;
+        if found.ino() != mapping.inode {
+            return Err(refused(format!("`{}` is another file by now", mapping.name)));
+        }
+        let count = self.files.len() as u32;
+        if count == MAX_FILES {
+            return Err(refused(format!("it is of the {MAX_FILES}th file")));
+        }
+        let descriptor = u64::from(SLOTS + FILES + count);
+        let path = plan.string(&mapping.name);
+        plan.open(number::OPENAT, &[AT_FDCWD, path, READ_ONLY_CLOSED_ON_EXEC, 0], descriptor);
+        let identity = [
+            descriptor,
+            found.dev(),
+            found.ino(),
+            found.size(),
+            found.mtime().cast_unsigned(),
+            found.mtime_nsec().cast_unsigned(),
+        ];
+        plan.step(Action::Check, &identity, 0);
+        self.files.insert(mapping.name.clone(), descriptor);
+        Ok(descriptor)
+    }
+}
+
+/// Not the program's own: the kernel's entry for programs of twenty years ago, which is in every process, and the loader's remains in one
+/// that is a copy itself.
+fn is_surroundings(mapping: &Mapping) -> bool {
+    mapping.start >= ADDRESS_SPACE_END || (LOADER_ADDRESS..RESERVED_END).contains(&mapping.start)
+}
+
+/// Joins mappings that continue each other, address and file alike.
+fn merged(all: Vec<Mapped>) -> Vec<Mapped> {
+    let mut merged: Vec<Mapped> = Vec::with_capacity(all.len());
+    for next in all {
+        match merged.last_mut() {
+            Some(last)
+                if last[0] + last[1] == next[0]
+                    && last[2..5] == next[2..5]
+                    && (last[4] == NO_FILE || last[5] + last[1] == next[5]) =>
+            {
+                last[1] += next[1];
+            }
+            _ => merged.push(next),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_joined_only_where_memory_and_file_both_go_on() {
+        let apart = vec![[0x1000, 0x1000, 3, FIXED, 7, 0], [0x2000, 0x1000, 3, FIXED, 7, 0x2000]];
+        assert_eq!(merged(apart.clone()), apart);
+        let together = vec![[0x1000, 0x1000, 3, FIXED, 7, 0], [0x2000, 0x1000, 3, FIXED, 7, 0x1000]];
+        assert_eq!(merged(together), vec![[0x1000, 0x2000, 3, FIXED, 7, 0]]);
+    }
+}
