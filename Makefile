@@ -6,7 +6,7 @@ help:
 	@echo 'make demo    install what is missing, build, and run commands in microVMs of an image made here'
 	@echo 'make test    install what the tests need, and run all of them'
 	@echo 'make lint    check format, lints, documentation, licences and dependencies'
-	@echo 'make bench   print the figures'
+	@echo 'make bench   print the figures, against peers and goals'
 	@echo 'make fuzz    run each fuzz target for a minute (needs nightly Rust)'
 
 demo test lint bench fuzz:

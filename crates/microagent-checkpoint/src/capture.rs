@@ -3,9 +3,15 @@
 use crate::format::{SLOTS, Thread};
 use crate::memory::Saver;
 use crate::plan::{Instruction, Plan, number};
-use crate::tracee::{Handler, Tracee};
+use crate::tracee::{Handler, StoppedThread, Tracee};
 use crate::{Error, descriptors, frame};
 use std::fs::{self, File};
+use std::time::Duration;
+
+/// How often a process is looked at that should be about to rest, and how long it is left alone in between. On a busy host what is a
+/// millisecond's work can take a second.
+const ATTEMPTS: u32 = 200;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
 
 const SIGKILL: u64 = 9;
 const SIGSTOP: u64 = 19;
@@ -16,14 +22,16 @@ const SECCOMP_SET_MODE_FILTER: u64 = 1;
 /// What to capture, and where to.
 #[derive(Clone, Copy, Debug)]
 pub struct Capture<'a> {
-    /// The process: one that this one may trace, such as a child. It should be waiting for something.
+    /// The process: one that this one may trace, such as a child. All its threads wait for something, or soon will.
     pub pid: i32,
     /// Receives the plan.
     pub plan: &'a File,
     /// Receives the memory; sparse.
     pub memory: &'a File,
-    /// The one file that the process may have mapped shared.
+    /// The one file that the process may have mapped shared. Its descriptors are given anew too.
     pub shared: Option<Shared>,
+    /// Devices and inodes of files that copies do without if the process has them open: it has read them, and will not again.
+    pub forgotten: &'a [(u64, u64)],
     /// Descriptors of the process that a copy is given anew, each with the slot (from [`Checkpoint::FIRST_SLOT`](crate::Checkpoint::FIRST_SLOT) on) it is given in.
     pub given: &'a [(i32, u32)],
     /// A system call filter (seccomp) that copies live under; none when empty. It must allow what a thread starts with: `clone` of threads,
@@ -34,8 +42,8 @@ pub struct Capture<'a> {
 /// A file that copies map privately, from a descriptor they are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shared {
-    /// Its inode.
-    pub inode: u64,
+    /// Its device and inode.
+    pub file: (u64, u64),
     /// The slot its descriptor is given in.
     pub slot: u32,
 }
@@ -49,13 +57,10 @@ pub struct Captured {
 
 /// Writes a checkpoint of a process. The process goes on afterwards.
 pub fn capture(request: &Capture) -> Result<Captured, Error> {
-    let tracee = Tracee::stop(request.pid)?;
-    let threads = tracee.threads()?;
+    let (tracee, threads) = stop(request.pid)?;
     let mut plan = Plan::default();
-    let memory_bytes = {
-        descriptors::add(&mut plan, request.pid, request.given)?;
-        Saver::new(request.pid, request.shared, request.memory)?.save(&mut plan)?
-    };
+    descriptors::add(&mut plan, request)?;
+    let memory_bytes = Saver::new(request.pid, request.shared, request.memory)?.save(&mut plan)?;
     plan.call(number::CLOSE_RANGE, &[SLOTS.into(), u32::MAX.into(), 0], 0);
     add_signal_handlers(&mut plan, &tracee.signal_handlers()?);
     add_name(&mut plan, request.pid)?;
@@ -75,6 +80,19 @@ pub fn capture(request: &Capture) -> Result<Captured, Error> {
     }
     plan.write(request.plan).map_err(Error::Write)?;
     Ok(Captured { memory_bytes })
+}
+
+/// Stops the process when it is at rest. Nothing tells when that is, so it is let go and stopped again until it is.
+fn stop(pid: i32) -> Result<(Tracee, Vec<StoppedThread>), Error> {
+    let mut attempts = 1;
+    loop {
+        let tracee = Tracee::stop(pid);
+        match tracee.and_then(|tracee| tracee.threads().map(|threads| (tracee, threads))) {
+            Err(Error::Busy) if attempts < ATTEMPTS => std::thread::sleep(BETWEEN_ATTEMPTS),
+            stopped => return stopped,
+        }
+        attempts += 1;
+    }
 }
 
 fn add_signal_handlers(plan: &mut Plan, handlers: &[Handler]) {

@@ -1,9 +1,10 @@
 //! The descriptors of a process, and how a copy gets its own.
 
-use crate::Error;
 use crate::format::SLOTS;
 use crate::plan::{Plan, number};
+use crate::{Capture, Error};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const AT_FDCWD: u64 = (-100_i64).cast_unsigned();
@@ -20,20 +21,22 @@ struct Descriptor {
     number: i32,
     /// What it leads to, as `/proc/PID/fd` has it.
     target: String,
+    /// Device and inode of that.
+    file: (u64, u64),
     flags: u64,
     /// The lines of `/proc/PID/fdinfo` about it.
     info: String,
 }
 
-/// Adds the steps that make the descriptors of `pid`. `given` says which of them come from a slot.
-pub(crate) fn add(plan: &mut Plan, pid: i32, given: &[(i32, u32)]) -> Result<(), Error> {
+/// Adds the steps that make the descriptors of the process.
+pub(crate) fn add(plan: &mut Plan, request: &Capture) -> Result<(), Error> {
     // What else was open where the copy is started is none of its business.
     plan.call(number::CLOSE_RANGE, &[INHERITED.cast_unsigned().into(), (SLOTS - 1).into(), 0], 0);
-    for descriptor in list(pid)? {
+    for descriptor in list(request.pid)? {
         let number = descriptor.number.cast_unsigned().into();
-        let slot = given.iter().find(|(given, _)| *given == descriptor.number).map(|&(_, slot)| slot);
-        match slot {
+        match slot(request, &descriptor) {
             _ if descriptor.number < INHERITED => {}
+            None if request.forgotten.contains(&descriptor.file) => {}
             Some(slot) => {
                 plan.call(number::DUP3, &[(SLOTS + slot).into(), number, 0], number);
                 plan.call(number::FCNTL, &[number, F_SETFL, descriptor.flags & KEPT_FLAGS], 0);
@@ -42,6 +45,12 @@ pub(crate) fn add(plan: &mut Plan, pid: i32, given: &[(i32, u32)]) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Where the caller of a copy leaves it.
+fn slot(request: &Capture, descriptor: &Descriptor) -> Option<u32> {
+    let given = request.given.iter().find(|(given, _)| *given == descriptor.number).map(|&(_, slot)| slot);
+    given.or(request.shared.filter(|shared| shared.file == descriptor.file).map(|shared| shared.slot))
 }
 
 fn make(plan: &mut Plan, descriptor: &Descriptor, number: u64) -> Result<(), Error> {
@@ -83,7 +92,9 @@ fn list(pid: i32) -> Result<Vec<Descriptor>, Error> {
         let number = name.to_str().and_then(|name| name.parse().ok()).ok_or(Error::Proc { what: "fd" })?;
         let target = fs::read_link(Path::new(&directory).join(&name)).map_err(failed)?;
         let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).map_err(failed)?;
-        let mut descriptor = Descriptor { number, target: target.to_string_lossy().into_owned(), flags: 0, info };
+        let file = fs::metadata(Path::new(&directory).join(&name)).map_err(failed)?;
+        let (file, target) = ((file.dev(), file.ino()), target.to_string_lossy().into_owned());
+        let mut descriptor = Descriptor { number, target, file, flags: 0, info };
         descriptor.flags =
             u64::from_str_radix(descriptor.field("flags")?, 8).map_err(|_| Error::Proc { what: "fdinfo" })?;
         if descriptor.number.cast_unsigned() >= SLOTS {

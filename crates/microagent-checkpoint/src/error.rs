@@ -22,8 +22,8 @@ pub enum Error {
         /// Which file.
         what: &'static str,
     },
-    /// It starts threads while it is being stopped, or none of its threads waits for anything.
-    #[error("the process to be checkpointed is at work")]
+    /// Not all of its threads wait for something.
+    #[error("the process to be checkpointed does not come to rest")]
     Busy,
     /// A descriptor that cannot be made anew: neither given by the caller nor an event, signal or null device.
     #[error("descriptor {number} of the process to be checkpointed is `{what}`, which a copy cannot have")]

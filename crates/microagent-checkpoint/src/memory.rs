@@ -113,7 +113,7 @@ impl<'a> Saver<'a> {
     }
 
     fn is_the_shared_file(&self, mapping: &Mapping) -> bool {
-        self.shared.is_some_and(|shared| shared.inode == mapping.inode && mapping.inode != 0)
+        self.shared.is_some_and(|shared| shared.file.1 == mapping.inode && mapping.inode != 0)
     }
 
     fn map(&mut self, plan: &mut Plan, mapping: &Mapping) -> Result<Mapped, Error> {

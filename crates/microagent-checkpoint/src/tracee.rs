@@ -31,7 +31,7 @@ pub(crate) struct Tracee {
 
 /// A stopped thread.
 pub(crate) struct StoppedThread {
-    /// Such that going on from them begins the system call again that it is waiting in, if it is.
+    /// Such that going on from them begins the system call again that it is waiting in.
     pub(crate) registers: Registers,
     pub(crate) extended: ExtendedState,
     pub(crate) signal_mask: u64,
@@ -77,10 +77,14 @@ impl Tracee {
 
     fn thread(&self, id: pid_t) -> Result<StoppedThread, Error> {
         let mut registers = registers(id)?;
-        // One that was not waiting stopped on its way back from the kernel, with everything in place.
-        if registers.orig_rax.cast_signed() >= 0 && RESTART.contains(&registers.rax.cast_signed()) {
-            registers.rax = registers.orig_rax;
-            registers.rip -= SYSCALL.len() as u64;
+        // One that runs may hold a lock, which knows its owner by a thread id that no thread of a copy will have.
+        if registers.orig_rax.cast_signed() < 0 || !RESTART.contains(&registers.rax.cast_signed()) {
+            return Err(Error::Busy);
+        }
+        registers.rax = registers.orig_rax;
+        registers.rip -= SYSCALL.len() as u64;
+        if self.read::<2>(registers.rip)? != SYSCALL {
+            return Err(Error::Busy);
         }
         Ok(StoppedThread {
             extended: extended_state(id)?,
@@ -113,30 +117,18 @@ impl Tracee {
     /// The handler of every signal from 1 on. No file tells them, so the process is made to ask itself.
     pub(crate) fn signal_handlers(&self) -> Result<Vec<Handler>, Error> {
         let before = registers(self.pid)?;
-        let instruction = self.system_call_instruction()?;
-        let handlers = (1..=SIGNALS).map(|signal| self.signal_handler(&before, instruction, signal)).collect();
+        let handlers = (1..=SIGNALS).map(|signal| self.signal_handler(&before, signal)).collect();
         set_registers(self.pid, &before)?;
         handlers
     }
 
-    /// Where in the program a system call can be made: where some thread has just made one.
-    fn system_call_instruction(&self) -> Result<u64, Error> {
-        for &id in &self.threads {
-            let instruction = registers(id)?.rip - SYSCALL.len() as u64;
-            if self.read::<2>(instruction)? == SYSCALL {
-                return Ok(instruction);
-            }
-        }
-        Err(Error::Busy)
-    }
-
-    fn signal_handler(&self, before: &Registers, instruction: u64, signal: u64) -> Result<Handler, Error> {
+    fn signal_handler(&self, before: &Registers, signal: u64) -> Result<Handler, Error> {
         const RT_SIGACTION: u64 = 13;
         /// Below the stack pointer, and below the 128 bytes there that belong to the interrupted function.
         const BELOW_STACK: u64 = 1024;
         let result = before.rsp - BELOW_STACK;
         let mut asking = *before;
-        asking.rip = instruction;
+        asking.rip -= SYSCALL.len() as u64;
         asking.rax = RT_SIGACTION;
         // Not in a system call, so that there is none to begin again.
         asking.orig_rax = u64::MAX;

@@ -75,6 +75,7 @@ impl Victim {
             plan: &checkpoint.plan,
             memory: &checkpoint.memory,
             shared: None,
+            forgotten: &[],
             given: &[(self.descriptor, Checkpoint::FIRST_SLOT)],
             filter,
         })?;

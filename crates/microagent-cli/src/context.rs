@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::output::{self, Format, Text};
 use crate::progress::Reporter;
 use crate::settings::{ProgressMode, Settings};
-use microagent::{Client, Name};
+use microagent::{Client, Name, Templates};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -26,6 +26,11 @@ impl Context {
     /// Whether environment or configuration ask `run` for the guest's exit code.
     pub(crate) fn propagate_exit_code(&self) -> bool {
         self.settings.propagate_exit_code
+    }
+
+    /// Whether environment and configuration let machines be restored from templates.
+    pub(crate) fn templates(&self) -> Templates {
+        if self.settings.templates { Templates::On } else { Templates::Off }
     }
 
     /// Opens the state directory, with progress shown as the settings say.

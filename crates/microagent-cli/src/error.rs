@@ -124,7 +124,7 @@ impl Fault for Error {
             Error::ContainerOption { advice, .. } => Some(advice.clone()),
             Error::VariableNotSet { name } => Some(format!("give a value: `--env {name}=VALUE`")),
             Error::ConfigInvalid { .. } => {
-                Some("it may set `output`, `progress`, `state_dir` and `propagate_exit_code`".to_owned())
+                Some("it may set `output`, `progress`, `state_dir`, `propagate_exit_code` and `templates`".to_owned())
             }
             Error::ConfigUnreadable { path, .. } => Some(format!("repair or remove `{}`", path.display())),
             Error::ConfirmationNeeded => Some("add `--yes`".to_owned()),

@@ -1,6 +1,6 @@
 //! Sizes and times as people write them, in both directions.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const MIB_PER_GIB: u64 = 1024;
 const MIB_PER_TIB: u64 = 1024 * MIB_PER_GIB;
@@ -67,6 +67,21 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// How long ago a time was that is given in seconds since the Unix epoch, for people: in one unit.
+pub(crate) fn ago(seconds: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    span(now.saturating_sub(seconds))
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +105,13 @@ mod tests {
         for text in ["", "0", "0s", "5min", "1.5", "-1", "5 s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_past_is_told_in_the_largest_unit_that_fits() {
+        let told = [0, 59, 60, 3599, 3600, 86_399, 86_400].map(span);
+        assert_eq!(told, ["0 s ago", "59 s ago", "1 min ago", "59 min ago", "1 h ago", "23 h ago", "1 d ago"]);
+        assert_eq!(ago(u64::MAX), "0 s ago");
     }
 
     #[test]

@@ -53,6 +53,7 @@ struct ConfigFile {
     progress: Option<ProgressMode>,
     state_dir: Option<PathBuf>,
     propagate_exit_code: Option<bool>,
+    templates: Option<bool>,
 }
 
 /// How this invocation behaves.
@@ -64,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) state_dir: Option<PathBuf>,
     /// `run` ends with its command's exit code.
     pub(crate) propagate_exit_code: bool,
+    /// Machines are restored from templates.
+    pub(crate) templates: bool,
 }
 
 impl Settings {
@@ -100,6 +103,7 @@ impl Settings {
             propagate_exit_code: environment::switch("MICROAGENT_PROPAGATE_EXIT_CODE")?
                 .or(file.propagate_exit_code)
                 .unwrap_or(false),
+            templates: environment::switch("MICROAGENT_TEMPLATES")?.or(file.templates).unwrap_or(true),
         })
     }
 }
@@ -156,11 +160,14 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let file = parse("output = 'json'\nprogress = 'plain'\nstate_dir = '/x'\npropagate_exit_code = true").unwrap();
+        let text =
+            "output = 'json'\nprogress = 'plain'\nstate_dir = '/x'\npropagate_exit_code = true\ntemplates = false";
+        let file = parse(text).unwrap();
         assert_eq!(file.output, Some(OutputFormat::Json));
         assert_eq!(file.progress, Some(ProgressMode::Plain));
         assert_eq!(file.state_dir.as_deref(), Some(Path::new("/x")));
         assert_eq!(file.propagate_exit_code, Some(true));
+        assert_eq!(file.templates, Some(false));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::process::{Process, push_reply};
 use crate::refusal::refusal;
 use crate::streams::{Input, Output};
 use crate::sys;
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use microagent_protocol::{CreditExceeded, Decoder, Frame, FrameError, Kind, Refusal, RefusalCode, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -53,10 +53,19 @@ pub(super) enum Life {
     Waiting,
     /// The workspace's.
     Ready(Workspace),
-    /// Being shut down by that call.
-    Stopping(u32, Workspace),
+    /// Being taken apart by that call.
+    Stopping(u32, Workspace, Then),
     /// Shut down, or not assembled: only the end is left.
     Spent,
+}
+
+/// What a machine becomes when its workspace has been taken apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It ends.
+    Spent,
+    /// It waits for another workspace.
+    Waiting,
 }
 
 /// The agent's state.
@@ -287,10 +296,17 @@ impl Agent {
     /// No process is left. If that was asked for, the machine can be put to rest.
     fn all_ended(&mut self) {
         match std::mem::replace(&mut self.life, Life::Spent) {
-            Life::Stopping(call, workspace) => {
+            Life::Stopping(call, workspace, then) => {
                 self.processes.values_mut().for_each(|process| process.abandon_output(&mut self.outbox));
                 self.finish_commands();
-                self.reply(call, workspace.dismantle().map(|()| Reply::Done));
+                let mut dismantled = workspace.dismantle();
+                if then == Then::Waiting && dismantled.is_ok() {
+                    dismantled = workspace::let_go();
+                    if dismantled.is_ok() {
+                        self.life = Life::Waiting;
+                    }
+                }
+                self.reply(call, dismantled.map(|()| Reply::Done));
             }
             life => self.life = life,
         }

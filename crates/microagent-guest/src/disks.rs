@@ -26,22 +26,28 @@ pub(crate) fn without_binding(load: impl FnOnce()) {
 
 /// Gives every block device to the driver. When this returns they are usable.
 pub(crate) fn bind() -> Result<(), Refusal> {
-    let failed = |error: io::Error| refusal(RefusalCode::System, format!("cannot attach the disks: {error}"));
-    let mut waiting = Vec::new();
-    for device in fs::read_dir(Path::new(VIRTIO_BUS).join("devices")).map_err(failed)? {
-        let path = device.map_err(failed)?.path();
+    hand_over(false, "bind").map_err(|error| refusal(RefusalCode::System, format!("cannot attach the disks: {error}")))
+}
+
+/// Takes every block device from the driver.
+pub(crate) fn unbind() -> Result<(), Refusal> {
+    hand_over(true, "unbind").map_err(|error| refusal(RefusalCode::System, format!("cannot detach the disks: {error}")))
+}
+
+/// Writes the name of every block device that has a driver, or has none, to a file of the driver.
+fn hand_over(bound: bool, file: &str) -> io::Result<()> {
+    let mut disks = Vec::new();
+    for device in fs::read_dir(Path::new(VIRTIO_BUS).join("devices"))? {
+        let path = device?.path();
         let is_disk = fs::read_to_string(path.join("device")).is_ok_and(|device| device.trim_end() == BLOCK);
-        if is_disk && !path.join("driver").exists() {
-            waiting.extend(path.file_name().map(ToOwned::to_owned));
+        if is_disk && path.join("driver").exists() == bound {
+            disks.extend(path.file_name().map(ToOwned::to_owned));
         }
     }
     // In the order of their addresses, so that the first disk of the host is `vda`.
-    waiting.sort_by_key(|name| (name.len(), name.clone()));
-    for name in waiting {
-        let driver = Path::new(VIRTIO_BUS).join("drivers/virtio_blk/bind");
-        fs::write(driver, name.as_encoded_bytes()).map_err(failed)?;
-    }
-    Ok(())
+    disks.sort_by_key(|name| (name.len(), name.clone()));
+    let file = Path::new(VIRTIO_BUS).join("drivers/virtio_blk").join(file);
+    disks.iter().try_for_each(|name| fs::write(&file, name.as_encoded_bytes()))
 }
 
 /// The device file of the disk with that serial number.

@@ -23,10 +23,15 @@ pub(crate) fn now_ns() -> u64 {
     now.tv_sec.cast_unsigned() * NS_PER_S + now.tv_nsec.cast_unsigned()
 }
 
+/// Nanoseconds since the guest kernel started.
+pub(crate) fn monotonic_ns() -> u64 {
+    let up = clock_gettime(ClockId::Monotonic);
+    up.tv_sec.cast_unsigned() * NS_PER_S + up.tv_nsec.cast_unsigned()
+}
+
 /// Milliseconds since the guest kernel started.
 pub(crate) fn uptime_ms() -> u64 {
-    let up = clock_gettime(ClockId::Monotonic);
-    up.tv_sec.cast_unsigned() * 1000 + up.tv_nsec.cast_unsigned() / 1_000_000
+    monotonic_ns() / 1_000_000
 }
 
 /// Refuses names that would corrupt the files they are written to.
@@ -58,10 +63,8 @@ pub(crate) fn assume(boot: &Boot) -> Result<(), Refusal> {
     rustix::fs::open("/dev/urandom", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .and_then(|random| sys::reseed(random, &boot.entropy))
         .map_err(|error| failed("seed the random number generator", error))?;
-    let now = Timespec {
-        tv_sec: (boot.clock_ns / NS_PER_S).cast_signed(),
-        tv_nsec: (boot.clock_ns % NS_PER_S).cast_signed(),
-    };
+    let now = boot.epoch_ns.saturating_add(monotonic_ns());
+    let now = Timespec { tv_sec: (now / NS_PER_S).cast_signed(), tv_nsec: (now % NS_PER_S).cast_signed() };
     clock_settime(ClockId::Realtime, now).map_err(|error| failed("set the clock", error))?;
     rustix::system::sethostname(boot.hostname.as_bytes()).map_err(|error| failed("set the host name", error))
 }

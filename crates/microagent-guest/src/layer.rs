@@ -58,7 +58,7 @@ mod tests {
             workspace: disk("workspace"),
             hostname: "box".to_owned(),
             machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
-            clock_ns: 0,
+            epoch_ns: 0,
             entropy: vec![0; 32],
         }
     }

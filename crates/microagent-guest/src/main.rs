@@ -14,6 +14,8 @@
 //! 4. A [`process`] is a command as the agent sees it, with its [`streams`]; [`command`] is what happens on the other side of
 //!    the fork, with [`users`] and [`lookup`].
 //!
+//! 5. A [`rehearsal`] is this program once more, as a command that does a little of everything.
+//!
 //! There is one thread and one loop. Nothing a command or the host does can block it.
 
 mod agent;
@@ -30,6 +32,7 @@ mod port;
 mod process;
 mod processors;
 mod refusal;
+mod rehearsal;
 mod requests;
 mod streams;
 #[allow(unsafe_code)]
@@ -41,6 +44,9 @@ mod workspace;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if rehearsal::is_called_for() {
+        return rehearsal::perform();
+    }
     if !rustix::process::getpid().is_init() {
         eprintln!("microagent-guest: this program is the first process of a microVM and runs nowhere else");
         return ExitCode::from(2);

@@ -1,6 +1,6 @@
 //! What the host asks, and the answers.
 
-use crate::agent::{Agent, Closed, Life};
+use crate::agent::{Agent, Closed, Life, Then};
 use crate::identity::{self, uptime_ms};
 use crate::outbox::Outbox;
 use crate::process::Process;
@@ -17,11 +17,16 @@ impl Agent {
     /// Does what call `call` asks, and queues the reply, now or when it is known.
     pub(super) fn answer(&mut self, call: u32, payload: &[u8]) -> Result<(), Closed> {
         let result = match parse(payload) {
+            Ok(Request::Time) => Ok(Some(Reply::Time { monotonic_ns: identity::monotonic_ns() })),
             Ok(Request::Boot(boot)) => self.boot(&boot).map(Some),
             Ok(Request::Exec(exec)) => self.exec(call, &exec).map(|()| None),
             Ok(Request::Signal { process, signal }) => self.signal(process, signal).map(|()| Some(Reply::Done)),
             Ok(Request::Sync) => self.sync(call).map(|()| None),
-            Ok(Request::Shutdown) => match self.shutdown(call) {
+            Ok(Request::Shutdown) => match self.shutdown(call, Then::Spent) {
+                Ok(()) => return self.reap_ended(),
+                Err(refused) => Err(refused),
+            },
+            Ok(Request::Release) => match self.shutdown(call, Then::Waiting) {
                 Ok(()) => return self.reap_ended(),
                 Err(refused) => Err(refused),
             },
@@ -110,10 +115,10 @@ impl Agent {
     }
 
     /// Kills everything. The rest follows when the last process has been reaped.
-    fn shutdown(&mut self, call: u32) -> Result<(), Refusal> {
+    fn shutdown(&mut self, call: u32, then: Then) -> Result<(), Refusal> {
         match std::mem::replace(&mut self.life, Life::Spent) {
             Life::Ready(workspace) => {
-                self.life = Life::Stopping(call, workspace);
+                self.life = Life::Stopping(call, workspace, then);
                 sys::kill_everything();
                 Ok(())
             }

@@ -144,6 +144,22 @@ pub(crate) fn reseed(random: impl AsFd, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Maps the beginning of a file as programs are mapped, looks at it and lets it go. Returns its first byte.
+pub(crate) fn look_at_mapped(file: impl AsFd, length: usize) -> Result<u8> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: a new private mapping, read within its length and unmapped before anybody else knows of it; the file is a program nobody
+    // shortens.
+    unsafe {
+        let start = libc::mmap(ptr::null_mut(), length, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE, fd, 0);
+        if start == libc::MAP_FAILED {
+            return Err(last_error());
+        }
+        let first = start.cast::<u8>().read_volatile();
+        libc::munmap(start, length);
+        Ok(first)
+    }
+}
+
 /// Brings a network interface up.
 pub(crate) fn interface_up(socket: impl AsFd, name: &CStr) -> Result<()> {
     let socket = socket.as_fd().as_raw_fd();

@@ -70,6 +70,15 @@ impl Workspace {
     }
 }
 
+/// Lets go of what is left of a dismantled workspace: its base, its layer, and the disks.
+pub(crate) fn let_go() -> Result<(), Refusal> {
+    unmount(BASE, UnmountFlags::empty())
+        .map_err(|error| refusal(RefusalCode::System, format!("cannot unmount the workspace's base: {error}")))?;
+    fs::remove_dir_all(LAYER)
+        .map_err(|error| refusal(RefusalCode::System, format!("cannot remove the workspace's layer: {error}")))?;
+    disks::unbind()
+}
+
 fn mount_disk(disk: &Disk, target: &str, flags: MountFlags) -> Result<(), Refusal> {
     let device = disks::find(&disk.serial)?;
     let options = match (disk.filesystem.as_str(), flags.contains(MountFlags::RDONLY)) {
@@ -91,10 +100,11 @@ fn mount_disk(disk: &Disk, target: &str, flags: MountFlags) -> Result<(), Refusa
 fn prepare_layers(boot: &Boot) -> std::io::Result<()> {
     let (base, disk) = (Path::new(BASE), Path::new(DISK));
     layer::write(Path::new(LAYER), base, boot)?;
-    let upper = disk.join("upper");
-    if !upper.exists() {
-        fs::create_dir_all(disk.join("work"))?;
-        fs::create_dir(&upper)?;
+    let (upper, work) = (disk.join("upper"), disk.join("work"));
+    // Of a disk that is being used for the first time they may be there or not; what shows of `upper` is the image's either way.
+    if !work.join("work").exists() {
+        fs::create_dir_all(&work)?;
+        fs::create_dir_all(&upper)?;
         layer::copy_owner_and_mode(base, &upper)?;
     }
     fs::create_dir_all(ROOT)
@@ -154,13 +164,17 @@ fn optional(target: &'static str, kind: &'static str, flags: MountFlags) -> Resu
     }
 }
 
-/// What a device daemon would add to the kernel's own device files. Shell scripts rely on the links.
+/// What a device daemon would add to the kernel's own device files. Shell scripts rely on the links. The device files are the machine's,
+/// so those of a workspace before this one are still there.
 fn prepare_devices() -> std::io::Result<()> {
     for directory in ["dev/pts", "dev/shm", "dev/mqueue"] {
         fs::create_dir_all(directory)?;
     }
     for (link, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
-        symlink(format!("/proc/self/fd{target}"), Path::new("dev").join(link))?;
+        match symlink(format!("/proc/self/fd{target}"), Path::new("dev").join(link)) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
     }
     Ok(())
 }

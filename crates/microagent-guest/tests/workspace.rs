@@ -118,6 +118,28 @@ fn a_workspace_nothing_was_done_in_differs_in_nothing_from_its_image() {
 }
 
 #[test]
+fn a_released_machine_is_nobodys_and_can_be_another_workspaces() {
+    let guest = Guest::boot();
+    guest.shell("echo kept >/tmp/file; sleep 1000 >/dev/null 2>&1 & true");
+    assert_eq!(guest.ask(&Request::Release), Ok(Reply::Done));
+    assert_eq!(guest.ask(&Request::Sync).unwrap_err().code, RefusalCode::WrongState);
+    check(&guest.directory);
+    let renamed = Boot { hostname: "renamed".to_owned(), ..boot_request() };
+    let booted = guest.ask(&Request::Boot(renamed));
+    assert!(matches!(booted, Ok(Reply::Booted { .. })), "{booted:?}");
+    assert_eq!(guest.shell("cat /tmp/file; hostname; pidof sleep; true"), "kept\nrenamed\n");
+    check(&guest.shut_down());
+}
+
+#[test]
+fn a_rehearsal_does_everything_it_is_meant_to() {
+    let guest = Guest::boot();
+    let finished = guest.start(common::with_input(command(&["/proc/1/exe", "rehearse"]))).finish().unwrap();
+    assert_eq!(finished.exit.code, Some(0), "{}", String::from_utf8_lossy(&finished.stderr));
+    assert_eq!(guest.ask(&Request::Release), Ok(Reply::Done));
+}
+
+#[test]
 fn what_was_synced_survives_the_death_of_the_machine() {
     let mut guest = Guest::boot();
     guest.shell("echo precious >/tmp/file");

@@ -47,6 +47,17 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A disk image cannot be opened.
+    #[error("cannot open the disk image `{}`", path.display())]
+    OpenDisk {
+        /// The image.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A rehearsed machine's engine cannot be checkpointed.
+    #[error(transparent)]
+    Checkpoint(#[from] microagent_checkpoint::Error),
     /// The engine process cannot be waited for.
     #[error("cannot wait for the engine process")]
     EngineWait {
@@ -66,6 +77,14 @@ pub enum Error {
     Channel {
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The engine refused a command, or answered what it should not.
+    #[error("the engine could not `{command}`: {said}")]
+    EngineCommand {
+        /// What it was told.
+        command: &'static str,
+        /// What it answered.
+        said: String,
     },
     /// The guest is gone.
     #[error("the guest went away")]
@@ -104,6 +123,9 @@ pub enum Error {
     /// See [`crate::initramfs::Error`].
     #[error(transparent)]
     Initramfs(#[from] crate::initramfs::Error),
+    /// See [`crate::template::Error`].
+    #[error(transparent)]
+    Template(#[from] crate::template::Error),
 }
 
 fn log_suffix(log: &str) -> String {
@@ -118,8 +140,11 @@ impl Fault for Error {
             Error::UnknownBackend { .. } => "backend_unknown",
             Error::Launch { .. } => "engine_launch_failed",
             Error::EngineLog { .. } => "engine_log_failed",
+            Error::OpenDisk { .. } => "disk_open_failed",
+            Error::Checkpoint(_) => "checkpoint_failed",
             Error::EngineWait { .. } => "engine_wait_failed",
             Error::EngineExited { .. } => "engine_exited",
+            Error::EngineCommand { .. } => "engine_command_failed",
             Error::Channel { .. } => "channel_failed",
             Error::GuestLost => "guest_lost",
             Error::ProtocolViolation { .. } => "guest_protocol_violation",
@@ -129,24 +154,29 @@ impl Fault for Error {
             Error::Refused(refusal) => refusal_code(refusal.code),
             Error::Kernel(error) => error.code(),
             Error::Initramfs(error) => error.code(),
+            Error::Template(error) => error.code(),
         }
     }
 
     fn kind(&self) -> FaultKind {
         match self {
             Error::EngineUnusable { .. } => FaultKind::NotFound,
-            Error::BackendUnusable { .. } => FaultKind::Unsupported,
+            Error::BackendUnusable { .. } | Error::Checkpoint(_) => FaultKind::Unsupported,
             Error::UnknownBackend { .. } | Error::RequestTooLong { .. } => FaultKind::Usage,
             Error::Launch { source, .. }
             | Error::EngineLog { source, .. }
+            | Error::OpenDisk { source, .. }
             | Error::EngineWait { source }
             | Error::Channel { source } => kind_of(source),
-            Error::EngineExited { .. } | Error::GuestLost | Error::DeadlinePassed => FaultKind::Permanent,
+            Error::EngineExited { .. } | Error::EngineCommand { .. } | Error::GuestLost | Error::DeadlinePassed => {
+                FaultKind::Permanent
+            }
             Error::ProtocolViolation { .. } => FaultKind::Invalid,
             Error::ProtocolVersion { .. } => FaultKind::Internal,
             Error::Refused(refusal) => refusal_kind(refusal.code),
             Error::Kernel(error) => error.kind(),
             Error::Initramfs(error) => error.kind(),
+            Error::Template(error) => error.kind(),
         }
     }
 
@@ -160,6 +190,7 @@ impl Fault for Error {
             Error::Refused(refusal) => refusal_hint(refusal.code),
             Error::Kernel(error) => error.hint(),
             Error::Initramfs(error) => error.hint(),
+            Error::Template(error) => error.hint(),
             _ => None,
         }
     }

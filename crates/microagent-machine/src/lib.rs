@@ -14,6 +14,7 @@ mod error;
 pub mod initramfs;
 pub mod kernel;
 pub mod probe;
+pub mod template;
 
 pub use channel::Channel;
 pub use error::Error;

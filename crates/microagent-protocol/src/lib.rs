@@ -37,4 +37,4 @@ pub use message::{Boot, Disk, Exec, Exit, Hello, Refusal, RefusalCode, Reply, Re
 
 /// Version of the conversation. Host and guest must agree on it exactly: the host embeds the agent it was built with, so
 /// the two differ only if something is wrong.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

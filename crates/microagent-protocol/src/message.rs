@@ -21,7 +21,10 @@ pub struct Hello {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Become the machine of one workspace. Once, before any command. Answered by [`Reply::Booted`].
+    /// Read the guest's clock, at any time. Answered by [`Reply::Time`].
+    Time,
+    /// Become the machine of one workspace. Once, before any command, unless it was let go of with [`Request::Release`]. Answered by
+    /// [`Reply::Booted`].
     Boot(Boot),
     /// Run a command. Answered by [`Reply::Exited`] when it has ended and its output has been sent.
     Exec(Exec),
@@ -36,6 +39,8 @@ pub enum Request {
     Sync,
     /// Kill what still runs and unmount the disks cleanly. Answered by [`Reply::Done`] when the host may end the machine.
     Shutdown,
+    /// The same, and let go of the disks: the machine is nobody's again and waits for another boot. Answered by [`Reply::Done`].
+    Release,
 }
 
 /// Everything particular to a run that a booted, waiting guest lacks.
@@ -50,8 +55,9 @@ pub struct Boot {
     pub hostname: String,
     /// 32 hexadecimal digits: `/etc/machine-id` of this machine and no other.
     pub machine_id: String,
-    /// The host's clock, in nanoseconds since the Unix epoch.
-    pub clock_ns: u64,
+    /// The host's clock at the zero of the guest's monotonic clock, in nanoseconds since the Unix epoch. It holds however long the
+    /// request takes, and for a guest that was frozen in between.
+    pub epoch_ns: u64,
     /// Host entropy for the guest kernel's random number generator; at least 32 bytes.
     pub entropy: Vec<u8>,
 }
@@ -96,6 +102,11 @@ pub enum Reply {
     Booted {
         /// Milliseconds from the request to this reply, by the guest's own clock.
         took_ms: u64,
+    },
+    /// What the guest's clock says.
+    Time {
+        /// Its monotonic clock, in nanoseconds.
+        monotonic_ns: u64,
     },
     /// The command ran and ended.
     Exited(Exit),

@@ -8,9 +8,13 @@ use microagent_machine::engine::{self, Engine};
 use microagent_machine::initramfs::Initramfs;
 use microagent_machine::kernel::{Kernel, KernelStore, Source};
 use microagent_machine::probe::Host;
+use microagent_machine::template::{MemoryPlace, TemplateStore};
 use microagent_state::StateDir;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+
+/// Environment variable that says where the RAM of new templates is kept: `tmpfs`, which is the default, or `disk`.
+const TEMPLATE_MEMORY_VARIABLE: &str = "MICROAGENT_TEMPLATE_MEMORY";
 
 /// One state directory. Opening it touches nothing; calls may come from several threads, and from several processes at once.
 #[derive(Clone)]
@@ -18,6 +22,7 @@ pub struct Client {
     state: StateDir,
     images: ImageStore,
     kernels: KernelStore,
+    templates: TemplateStore,
     progress: Arc<dyn Progress>,
 }
 
@@ -32,6 +37,7 @@ impl Client {
         Ok(Client {
             images: ImageStore::open(state.root().join("images")),
             kernels: KernelStore::open(&state.root().join("kernels")),
+            templates: TemplateStore::open(state.root().join("templates"), template_memory()?),
             state,
             progress: Arc::new(Silent),
         })
@@ -57,6 +63,10 @@ impl Client {
     /// The guest kernels on this host.
     pub fn kernels(&self) -> &KernelStore {
         &self.kernels
+    }
+
+    pub(crate) fn template_store(&self) -> &TemplateStore {
+        &self.templates
     }
 
     /// Checks what a run would do, without doing any of it and without the network.
@@ -99,8 +109,8 @@ impl Client {
     }
 
     /// The initramfs that starts `kernel` with the embedded agent, or with the binary at `given`.
-    pub(crate) fn initramfs(&self, given: Option<&Path>, kernel: &Kernel) -> Result<PathBuf, Error> {
-        let cache = self.state.root().join("templates").join("initramfs");
+    pub(crate) fn initramfs(&self, given: Option<&Path>, kernel: &Kernel) -> Result<Initramfs, Error> {
+        let cache = self.templates.path().join("initramfs");
         let initramfs = match given {
             None => Initramfs::ensure(&cache, agent::BYTES, agent::digest(), kernel),
             Some(path) => {
@@ -112,11 +122,24 @@ impl Client {
                 Initramfs::ensure(&cache, &bytes, Digest::of(&bytes).hex(), kernel)
             }
         };
-        Ok(initramfs.map_err(microagent_machine::Error::from)?.path)
+        Ok(initramfs.map_err(microagent_machine::Error::from)?)
     }
 
     /// The engine for `backend`, or the best this host has.
     pub(crate) fn engine(&self, backend: Option<&str>) -> Result<Box<dyn Engine>, Error> {
         Ok(engine::choose(&Host::open(self.state.root()), backend)?)
+    }
+}
+
+/// Where new templates have their RAM.
+fn template_memory() -> Result<MemoryPlace, Error> {
+    match std::env::var(TEMPLATE_MEMORY_VARIABLE).as_deref() {
+        Err(_) | Ok("" | "tmpfs") => Ok(MemoryPlace::Tmpfs),
+        Ok("disk") => Ok(MemoryPlace::Disk),
+        Ok(other) => Err(Error::BadOption {
+            option: TEMPLATE_MEMORY_VARIABLE,
+            value: other.to_owned(),
+            reason: "it is `tmpfs` or `disk`".to_owned(),
+        }),
     }
 }

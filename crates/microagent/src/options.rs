@@ -19,6 +19,16 @@ pub enum Command {
     Shell(String),
 }
 
+/// Whether a run may restore its machine from a template, and leave one for later runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Templates {
+    /// Restore the machine from a template; where there is none, make one on the way.
+    #[default]
+    On,
+    /// Boot the machine, and leave templates alone.
+    Off,
+}
+
 /// Options of [`Client::run`](crate::Client::run).
 ///
 /// Everything but the image has a default:
@@ -75,6 +85,8 @@ pub struct RunOptions {
     pub timeout: Option<Duration>,
     /// Keep the workspace after the command.
     pub keep: bool,
+    /// Whether the machine may come from a template.
+    pub templates: Templates,
     /// `mke2fs` program that formats the writable disk, instead of the built-in writer.
     pub mke2fs: Option<PathBuf>,
     /// Stops the run from another thread.
@@ -107,6 +119,7 @@ impl RunOptions {
             pull: PullOptions::default(),
             timeout: None,
             keep: false,
+            templates: Templates::default(),
             mke2fs: None,
             interrupt: Interrupt::default(),
         }

@@ -98,7 +98,7 @@ impl Plan {
             image: options.image.parse()?,
             platform: options.platform,
             profile: profile.name,
-            resources: resources(options, profile)?,
+            resources: check_resources(profile, options.memory_mib, options.cpus, options.size_mib)?,
             network: "isolated",
             restart: options.restart.clone(),
             env: options.env.clone(),
@@ -177,10 +177,16 @@ fn split(option: &'static str, text: &str) -> Result<Vec<String>, Error> {
     if words.is_empty() { Err(bad("it is empty")) } else { Ok(words) }
 }
 
-fn resources(options: &RunOptions, profile: Profile) -> Result<Resources, Error> {
-    let memory = options.memory_mib.unwrap_or(profile.memory_mib);
-    let cpus = options.cpus.unwrap_or(profile.cpu_count);
-    let size = options.size_mib.unwrap_or(profile.size_mib);
+/// The size of a machine: the profile's, where nothing else is given.
+pub(crate) fn check_resources(
+    profile: Profile,
+    memory_mib: Option<u32>,
+    cpus: Option<u32>,
+    size_mib: Option<u64>,
+) -> Result<Resources, Error> {
+    let memory = memory_mib.unwrap_or(profile.memory_mib);
+    let cpus = cpus.unwrap_or(profile.cpu_count);
+    let size = size_mib.unwrap_or(profile.size_mib);
     check_range("--memory", memory.into(), MIN_MEMORY_MIB, MAX_MEMORY_MIB)?;
     check_range("--cpus", cpus.into(), 1, MAX_CPUS)?;
     check_range("--size-mib", size, MIN_SIZE_MIB, MAX_SIZE_MIB)?;

@@ -11,6 +11,11 @@ pub enum Event<'a> {
     Image(image::Event<'a>),
     /// About the kernel: downloading, unpacking.
     Kernel(kernel::Progress),
+    /// Something about templates that makes this run, or the next, slower than it could be.
+    Template {
+        /// What.
+        note: &'a str,
+    },
     /// The machine starts.
     Booting,
     /// The guest answers; the command is next.

@@ -73,12 +73,17 @@ pub struct Garbage {
     pub image_bytes: u64,
     /// Unfinished installations of kernels that were removed.
     pub kernels: Vec<PathBuf>,
+    /// Bytes of templates that were not finished, and of RAM of templates that are no more.
+    pub template_bytes: u64,
 }
 
 impl Garbage {
     /// Whether there was none.
     pub fn is_empty(&self) -> bool {
-        self.workspaces == Collected::default() && self.image_bytes == 0 && self.kernels.is_empty()
+        self.workspaces == Collected::default()
+            && self.image_bytes == 0
+            && self.kernels.is_empty()
+            && self.template_bytes == 0
     }
 }
 
@@ -138,13 +143,14 @@ impl Client {
         Ok(Deleted { workspace: name.clone(), deleted })
     }
 
-    /// Heals what interrupted processes left behind, in workspaces, images and kernels. What fails in one does not keep the others
+    /// Heals what interrupted processes left behind, in workspaces, images, kernels and templates. What fails in one does not keep the others
     /// from it.
     pub fn collect_garbage(&self) -> Result<Garbage, Error> {
         let workspaces = self.state().collect_garbage();
         let image_bytes = self.images().collect_garbage();
         let kernels = self.kernels().collect_garbage().map_err(microagent_machine::Error::from);
-        Ok(Garbage { workspaces: workspaces?, image_bytes: image_bytes?, kernels: kernels? })
+        let template_bytes = self.template_store().sweep();
+        Ok(Garbage { workspaces: workspaces?, image_bytes: image_bytes?, kernels: kernels?, template_bytes })
     }
 }
 

@@ -39,6 +39,8 @@ enum Task {
         /// Measure 3 times instead of 9
         #[arg(long)]
         quick: bool,
+        /// What to measure [default: everything]
+        sections: Vec<bench::Section>,
     },
     /// Run every fuzz target for a while
     Fuzz {
@@ -95,7 +97,7 @@ impl Task {
             Task::Demo => demo::run()?,
             Task::Test => suite::test()?,
             Task::Lint => suite::lint()?,
-            Task::Bench { quick } => bench::run(quick)?,
+            Task::Bench { quick, sections } => bench::run(quick, &sections)?,
             Task::Fuzz { seconds } => fuzz::run(seconds)?,
             Task::Images => images()?,
             Task::Registry => registry()?,

@@ -48,11 +48,8 @@ const VERBS: &[Entry] = &[
     later("egress"),
     later("network"),
     later("secret"),
-    later("perf"),
-    later("template"),
     later("stats"),
     later("serve"),
-    later("df"),
     container("compose", ONE_MACHINE, "start each service with `microagent run`"),
     container("pod", ONE_MACHINE, "start each machine with `microagent run`"),
     container(

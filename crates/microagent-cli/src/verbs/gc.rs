@@ -40,6 +40,9 @@ impl Text for Garbage {
         if self.image_bytes > 0 {
             writeln!(out, "Freed in images: {}", quantity::bytes(self.image_bytes))?;
         }
+        if self.template_bytes > 0 {
+            writeln!(out, "Freed in templates: {}", quantity::bytes(self.template_bytes))?;
+        }
         self.kernels.iter().try_for_each(|path| writeln!(out, "Removed: {}", path.display()))?;
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod delete;
+pub(crate) mod df;
 pub(crate) mod doctor;
 pub(crate) mod gc;
 pub(crate) mod image;
@@ -10,11 +11,13 @@ pub(crate) mod kernel;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod perf;
 pub(crate) mod profiles;
 pub(crate) mod result;
 pub(crate) mod rootfs;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod template;
 pub(crate) mod version;
 
 use crate::context::Context;

@@ -57,8 +57,12 @@ fn a_mistake_in_the_file_is_an_error_with_its_place() {
 #[test]
 fn a_mistake_in_a_variable_is_an_error_with_its_name() {
     let home = Home::new();
-    for (variable, value) in [(OUTPUT, "xml"), ("MICROAGENT_PROGRESS", "loud"), ("MICROAGENT_PROPAGATE_EXIT_CODE", "2")]
-    {
+    for (variable, value) in [
+        (OUTPUT, "xml"),
+        ("MICROAGENT_PROGRESS", "loud"),
+        ("MICROAGENT_PROPAGATE_EXIT_CODE", "2"),
+        ("MICROAGENT_TEMPLATES", "warm"),
+    ] {
         let ran = home.run_with(&["list"], &[(variable, value)]).expect(2);
         assert!(ran.stderr.contains(&format!("`{variable}` cannot be `{value}`")), "{}", ran.stderr);
     }

@@ -3,7 +3,7 @@
 use crate::command::Home;
 
 /// Flags that work today, each with a value it takes.
-const HONOURED: [(&str, Option<&str>); 31] = [
+const HONOURED: [(&str, Option<&str>); 33] = [
     ("--image", Some("alpine")),
     ("--exec", Some("true")),
     ("--setup", Some("true")),
@@ -31,6 +31,8 @@ const HONOURED: [(&str, Option<&str>); 31] = [
     ("--timeout", Some("5")),
     ("--keep", None),
     ("--rm", None),
+    ("--cold", None),
+    ("--timing", None),
     ("--mke2fs", Some("/sbin/mke2fs")),
     ("--supervisor", Some("/usr/bin/true")),
     ("--workdir", Some("/")),
@@ -75,7 +77,7 @@ const LATER: [(&str, Option<&str>); 34] = [
     ("--network", Some("user")),
 ];
 
-const LATER_VERBS: [&str; 31] = [
+const LATER_VERBS: [&str; 28] = [
     "create",
     "start",
     "halt",
@@ -102,11 +104,8 @@ const LATER_VERBS: [&str; 31] = [
     "egress",
     "network",
     "secret",
-    "perf",
-    "template",
     "stats",
     "serve",
-    "df",
 ];
 
 fn line<'a>(flag: &'a str, value: Option<&'a str>) -> Vec<&'a str> {

@@ -144,6 +144,15 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    /// The memory of templates is not in the state directory.
+    fn drop(&mut self) {
+        if let Ok(client) = microagent::Client::open(Some(self.state())) {
+            let _ = client.prune_templates(microagent::TemplatePrune::All);
+        }
+    }
+}
+
 /// A command that runs in the background, and is killed with the test.
 pub(crate) struct Running(Option<Child>);
 
@@ -196,6 +205,8 @@ fn microagent(state: &Path) -> Command {
             command.env_remove(name);
         }
     }
+    // What goes on after a run is for tests of that: others want to know what is going on.
+    command.env("MICROAGENT_REHEARSAL", "off");
     command
 }
 

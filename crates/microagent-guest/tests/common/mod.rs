@@ -300,7 +300,7 @@ pub(crate) fn boot_request() -> Boot {
         workspace: disk("workspace", "ext4"),
         hostname: "testbox".to_owned(),
         machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
-        clock_ns: now_ns(),
+        epoch_ns: now_ns(),
         entropy: (0..64).collect(),
     }
 }

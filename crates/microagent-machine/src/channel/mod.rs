@@ -3,7 +3,7 @@
 //! [`Channel`] owns the byte stream to the guest. A thread of its own reads it, so that no caller has to be waiting for
 //! the guest's bytes to be taken in; callers block on what they are interested in:
 //!
-//! - [`Channel::hello`] until the guest is up,
+//! - [`Channel::hello`] until the guest is up, [`Channel::epoch_ns`] until it has said what time it is,
 //! - [`Call::wait`] until a request is answered,
 //! - [`Output`] (a [`Read`](std::io::Read)) for bytes the guest sends, [`Input`] (a [`Write`]) for bytes it takes.
 //!
@@ -11,6 +11,7 @@
 //! more than one credit window per stream that the host opened; a guest that breaks the protocol is cut off.
 
 mod call;
+mod clock;
 mod reader;
 mod stream;
 
@@ -94,6 +95,16 @@ impl Channel {
             return Err(Error::ProtocolVersion { ours: PROTOCOL_VERSION, guests: hello.protocol });
         }
         Ok(hello)
+    }
+
+    /// What the guest said when it was up, if it is.
+    pub(crate) fn said_hello(&self) -> Option<Hello> {
+        self.shared.lock().hello.clone()
+    }
+
+    /// Goes on with a guest that said `hello` before it was frozen, and will not say it again.
+    pub(crate) fn greeted(&self, hello: Hello) {
+        self.shared.lock().hello = Some(hello);
     }
 
     /// Sends a request. The answer is waited for on the [`Call`].

@@ -1,17 +1,21 @@
-//! A running machine: one process and one byte stream.
+//! A running machine: one process, a byte stream to its guest, and another one to the engine itself.
 
+use super::DiskSpec;
 use super::console::Keeper;
+use super::qemu::qmp::Monitor;
 use crate::Error;
 use crate::channel::Channel;
+use microagent_protocol::{Hello, PROTOCOL_VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How long an engine that has closed the channel may take to end. Milliseconds on an idle host; when it does not end at all, the guest
 /// closed the channel and stayed up.
@@ -25,9 +29,46 @@ pub struct Machine {
     process: Child,
     killer: Killer,
     channel: Channel,
+    pub(super) monitor: Monitor,
+    /// What the engine's ends of its sockets are called in the engine.
+    pub(super) ends: Ends,
+    /// Devices and inodes of the files it was started with.
+    pub(super) files: Vec<(u64, u64)>,
+    origin: Origin,
     /// Ends with the process.
     console: Option<Keeper>,
     engine_log: PathBuf,
+}
+
+/// Where the guest of a machine comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    /// It boots.
+    Boot,
+    /// It was frozen.
+    Frozen {
+        /// The descriptor of the engine that its state is read from, unless the engine was checkpointed with it.
+        state: Option<RawFd>,
+        /// What its monotonic clock said at that moment, once that is known.
+        monotonic_ns: Option<u64>,
+    },
+}
+
+/// Numbers of descriptors in the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) channel: RawFd,
+    pub(super) console: RawFd,
+    pub(super) monitor: RawFd,
+}
+
+/// What has to be remembered of a guest that was frozen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// What it said when it was up.
+    pub hello: Hello,
+    /// What its monotonic clock said at that moment, in nanoseconds.
+    pub monotonic_ns: u64,
 }
 
 /// Where what a machine says goes.
@@ -38,10 +79,11 @@ pub(super) struct Logs<'a> {
     pub(super) engine: &'a Path,
 }
 
-/// The two sockets of a machine: our ends, and the ones the engine inherits.
+/// The sockets of a machine: our ends, and the ones the engine inherits.
 pub(super) struct Sockets {
     channel: (UnixStream, OwnedFd),
     console: (UnixStream, OwnedFd),
+    monitor: (Monitor, OwnedFd),
 }
 
 impl Sockets {
@@ -50,7 +92,28 @@ impl Sockets {
             let (ours, theirs) = UnixStream::pair().map_err(|source| Error::Channel { source })?;
             Ok((ours, OwnedFd::from(theirs)))
         };
-        Ok(Sockets { channel: pair()?, console: pair()? })
+        let (ours, theirs) = pair()?;
+        Ok(Sockets { channel: pair()?, console: pair()?, monitor: (Monitor::new(ours), theirs) })
+    }
+
+    /// The engine's end of the channel, to be handed over.
+    pub(super) fn channel_end(&self) -> BorrowedFd<'_> {
+        self.channel.1.as_fd()
+    }
+
+    /// The engine's end of the console, to be handed over.
+    pub(super) fn console_end(&self) -> BorrowedFd<'_> {
+        self.console.1.as_fd()
+    }
+
+    /// The engine's end of its monitor, to be handed over.
+    pub(super) fn monitor_end(&self) -> BorrowedFd<'_> {
+        self.monitor.1.as_fd()
+    }
+
+    /// What the engine's ends are called in it.
+    fn ends(&self) -> Ends {
+        Ends { channel: self.channel_fd(), console: self.console_fd(), monitor: self.monitor_fd() }
     }
 
     /// The engine's end of the channel to the agent.
@@ -61,6 +124,16 @@ impl Sockets {
     /// The engine's end of the guest kernel's console.
     pub(super) fn console_fd(&self) -> RawFd {
         self.console.1.as_raw_fd()
+    }
+
+    /// The engine's end of its monitor.
+    pub(super) fn monitor_fd(&self) -> RawFd {
+        self.monitor.1.as_raw_fd()
+    }
+
+    /// Our end of it, to say something before the engine is there.
+    pub(super) fn monitor(&mut self) -> &mut Monitor {
+        &mut self.monitor.0
     }
 }
 
@@ -79,8 +152,14 @@ impl Killer {
 }
 
 impl Machine {
-    /// Spawns `command`, which finds the engine's ends of `sockets` as inherited descriptors.
-    pub(super) fn spawn(mut command: Command, logs: &Logs<'_>, sockets: Sockets) -> Result<Machine, Error> {
+    /// Spawns `command`, which finds the engine's ends of `sockets`, and `files`, as inherited descriptors.
+    pub(super) fn spawn(
+        command: &mut Command,
+        logs: &Logs<'_>,
+        sockets: Sockets,
+        files: &[BorrowedFd<'_>],
+        origin: Origin,
+    ) -> Result<Machine, Error> {
         let program = PathBuf::from(command.get_program());
         let log_error = |path: &Path| {
             let path = path.to_owned();
@@ -91,11 +170,18 @@ impl Machine {
         command.stdin(Stdio::null()).stdout(engine_log.try_clone().map_err(launch)?).stderr(engine_log);
         // A group of its own: the terminal's Ctrl-C is for the guest's command, not for the engine.
         command.process_group(0);
-        owned::die_with_parent_and_inherit(&mut command, [sockets.channel_fd(), sockets.console_fd()]);
+        let ends = sockets.ends();
+        let identity = |file: &BorrowedFd<'_>| rustix::fs::fstat(file).map(|file| (file.st_dev, file.st_ino)).ok();
+        let identities = files.iter().filter_map(identity).collect();
+        owned::die_with_parent(command);
+        // A copy from a checkpoint is given what it gets, and nothing else.
+        if !matches!(origin, Origin::Frozen { state: None, .. }) {
+            let own = [ends.channel, ends.console, ends.monitor];
+            owned::inherit_only(command, own.into_iter().chain(files.iter().map(AsRawFd::as_raw_fd)).collect());
+        }
         let process = Unfinished(Some(command.spawn().map_err(launch)?));
-        let Sockets { channel: (channel, theirs), console: (console, theirs_too) } = sockets;
-        // With our copies gone, the engine's end closes when the engine ends.
-        drop((theirs, theirs_too));
+        // With our copies of the engine's ends gone, they close when the engine ends.
+        let Sockets { channel: (channel, _), console: (console, _), monitor: (monitor, _) } = sockets;
         let pidfd = pidfd_open(process.pid(), PidfdFlags::empty()).map_err(|errno| launch(errno.into()))?;
         let console = Keeper::start(console, logs.serial).map_err(log_error(logs.serial))?;
         let channel = Channel::open(channel)?;
@@ -103,6 +189,10 @@ impl Machine {
             process: process.finish(),
             killer: Killer { pidfd: Arc::new(pidfd) },
             channel,
+            monitor,
+            ends,
+            files: identities,
+            origin,
             console: Some(console),
             engine_log: logs.engine.to_owned(),
         })
@@ -111,6 +201,77 @@ impl Machine {
     /// The conversation with the guest agent.
     pub fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// Waits until the engine is up: it has read its command line, and begins with the guest.
+    pub fn engine_up(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.monitor.greeting(deadline)
+    }
+
+    /// Waits until the guest is up, and takes requests. Returns the host's clock at the zero of the guest's monotonic clock, in nanoseconds
+    /// since the Unix epoch.
+    ///
+    /// A guest that was frozen need not be asked for its clock, because that goes on from where it stood. The first one restored from a state
+    /// is asked: the engine tells when it has stopped a machine, but it may have stopped its clock milliseconds before.
+    pub fn guest_up(&mut self, deadline: Instant) -> Result<u64, Error> {
+        let Origin::Frozen { monotonic_ns, .. } = &mut self.origin else {
+            self.channel.hello(deadline)?;
+            return self.channel.epoch_ns(deadline);
+        };
+        let resumed = self.monitor.resumed(deadline)?;
+        if let Some(monotonic_ns) = monotonic_ns {
+            return Ok(resumed.saturating_sub(*monotonic_ns));
+        }
+        let epoch = self.channel.epoch_ns(deadline)?;
+        *monotonic_ns = Some(resumed.saturating_sub(epoch));
+        Ok(epoch)
+    }
+
+    /// Writes a machine whose guest is up to `state`, all but its RAM, which is in the file it was launched with. It is of no other use
+    /// afterwards. Returns what the guest said when it was up.
+    pub fn freeze(&mut self, state: &File, deadline: Instant) -> Result<Hello, Error> {
+        let hello = self.channel.hello(deadline)?;
+        self.monitor.save(state, deadline)?;
+        Ok(hello)
+    }
+
+    /// Tells a machine that was restored without it what it waits for: the state is complete, and this is what its guest said.
+    pub fn load(&mut self, hello: &Hello) -> Result<(), Error> {
+        let Origin::Frozen { state, .. } = self.origin else { return Ok(()) };
+        if let Some(state) = state {
+            self.monitor.load(state)?;
+        }
+        self.greeted(hello, None)
+    }
+
+    /// What has to be remembered to restore other machines as this one was restored, once its guest is up.
+    pub fn frozen(&self) -> Option<Frozen> {
+        let Origin::Frozen { monotonic_ns: Some(monotonic_ns), .. } = self.origin else { return None };
+        Some(Frozen { hello: self.channel.said_hello()?, monotonic_ns })
+    }
+
+    /// Takes over what is known of the guest from before it was frozen.
+    pub(super) fn greeted(&mut self, hello: &Hello, clock_ns: Option<u64>) -> Result<(), Error> {
+        if hello.protocol != PROTOCOL_VERSION {
+            return Err(Error::ProtocolVersion { ours: PROTOCOL_VERSION, guests: hello.protocol });
+        }
+        self.channel.greeted(hello.clone());
+        if let Origin::Frozen { monotonic_ns, .. } = &mut self.origin {
+            *monotonic_ns = clock_ns;
+        }
+        Ok(())
+    }
+
+    /// Puts an image in the place of disk `index`, of which the guest knows nothing yet.
+    pub fn attach(&mut self, index: usize, disk: &DiskSpec, deadline: Instant) -> Result<(), Error> {
+        self.monitor.attach(index, disk.mode, disk.open()?)?;
+        self.monitor.settle(deadline)
+    }
+
+    /// Takes the image of disk `index` away, which the guest has let go of.
+    pub fn detach(&mut self, index: usize, disk: &DiskSpec, deadline: Instant) -> Result<(), Error> {
+        self.monitor.detach(index, disk.mode)?;
+        self.monitor.settle(deadline)
     }
 
     /// A handle that can kill the machine while another thread waits for it.
@@ -207,23 +368,32 @@ mod owned {
     use std::io;
     use std::os::fd::BorrowedFd;
 
-    /// Makes the child die with this process, however this process ends, and leaves it the descriptors.
-    pub(super) fn die_with_parent_and_inherit(command: &mut Command, inherited: [RawFd; 2]) {
+    /// Makes the child die with this process, however this process ends.
+    pub(super) fn die_with_parent(command: &mut Command) {
         let parent = rustix::process::getpid();
         let prepare = move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
             // The parent may have died before the line above took effect.
-            if getppid() != Some(parent) {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            for fd in inherited {
+            if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        };
+        // SAFETY: between fork and exec the closure makes a few system calls and touches no lock and no allocator.
+        unsafe { command.pre_exec(prepare) };
+    }
+
+    /// Leaves the child these descriptors beyond the standard ones, and none that this process was itself left by accident.
+    pub(super) fn inherit_only(command: &mut Command, inherited: Vec<RawFd>) {
+        const AFTER_STANDARD: libc::c_uint = 3;
+        let prepare = move || {
+            // SAFETY: takes no pointer. A kernel without it (before 5.11) leaves the child what it would have been left.
+            unsafe { libc::close_range(AFTER_STANDARD, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
+            for &fd in &inherited {
                 // SAFETY: the caller of `spawn` owns the descriptor until `spawn` has returned.
                 let fd = unsafe { BorrowedFd::borrow_raw(fd) };
                 fcntl_setfd(fd, FdFlags::empty())?;
             }
             Ok(())
         };
-        // SAFETY: between fork and exec the closure makes a few system calls and touches no lock and no allocator.
+        // SAFETY: as above; and it reads its own list.
         unsafe { command.pre_exec(prepare) };
     }
 }

@@ -8,13 +8,17 @@ mod console;
 mod machine;
 pub mod qemu;
 
-pub use machine::{Killer, Machine};
+pub use machine::{Frozen, Killer, Machine};
 pub use qemu::Qemu;
 
 use crate::Error;
 use crate::probe::{Host, KvmVerdict, QemuVerdict};
-use microagent_protocol::FaultKind;
+use crate::template::Hardware;
+use microagent_checkpoint::Checkpoint;
+use microagent_protocol::{FaultKind, Hello};
+use std::fs::File;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// What the virtual processors run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub struct Capabilities {
     pub network: bool,
     /// Restore machines from a template instead of booting them.
     pub warm: bool,
+    /// Rehearse a template, so that machines restored from it run code that is translated already.
+    pub rehearse: bool,
 }
 
 /// A program that runs virtual machines.
@@ -58,8 +64,41 @@ pub trait Engine: Send + Sync {
     fn accelerator(&self) -> Accelerator;
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
+    /// What a guest frozen in a machine of `spec` depends on, as far as the engine and the virtual hardware go.
+    fn hardware(&self, spec: &MachineSpec) -> Hardware;
     /// Starts a machine. The kernel kills it when the calling thread ends, so that thread must live as long as the machine is wanted.
+    /// So it is with the other two.
     fn launch(&self, spec: &MachineSpec) -> Result<Machine, Error>;
+    /// Starts a machine to be frozen, with `memory` as its RAM and placeholders for its disks.
+    fn launch_template(&self, spec: &MachineSpec, memory: &File) -> Result<Machine, Error>;
+    /// Starts a machine that continues a frozen guest, with `memory`, a copy of its RAM, as its RAM and placeholders for its disks. It is to
+    /// do what machines do, and then be frozen again.
+    fn launch_rehearsal(&self, spec: &MachineSpec, from: &Restore<'_>, memory: &File) -> Result<Machine, Error>;
+    /// Writes a machine that has rehearsed, and whose disks are placeholders again: its engine to `checkpoint`, and the rest as
+    /// [`Machine::freeze`] does. `memory` is its RAM.
+    fn freeze_rehearsed(
+        &self,
+        machine: &mut Machine,
+        memory: &File,
+        checkpoint: &Checkpoint,
+        state: &File,
+        deadline: Instant,
+    ) -> Result<Hello, Error>;
+    /// Starts a machine that continues a frozen guest.
+    fn restore(&self, spec: &MachineSpec, from: &Restore<'_>) -> Result<Machine, Error>;
+}
+
+/// What a machine is restored from.
+#[derive(Clone, Copy, Debug)]
+pub struct Restore<'a> {
+    /// RAM of the frozen machine. It is never written to.
+    pub memory: &'a File,
+    /// The rest of its state, from the file's position on.
+    pub state: &'a File,
+    /// What is known of the guest. Without it, the engine gets ready and waits for [`Machine::load`].
+    pub frozen: Option<&'a Frozen>,
+    /// The engine itself, where it was checkpointed when the guest was frozen.
+    pub checkpoint: Option<&'a Checkpoint>,
 }
 
 /// The engine for `backend` (`linux-kvm` or `linux-tcg`), or the best this host has: KVM where it works, emulation otherwise.
@@ -74,14 +113,15 @@ pub fn choose(host: &Host, backend: Option<&str>) -> Result<Box<dyn Engine>, Err
             }
         },
     };
-    Ok(Box::new(Qemu::new(qemu_program(host)?, accelerator, host.tsc_khz())))
+    let (program, version) = qemu_program(host)?;
+    Ok(Box::new(Qemu::new(program, version, accelerator, host.tsc_khz())))
 }
 
-fn qemu_program(host: &Host) -> Result<PathBuf, Error> {
+fn qemu_program(host: &Host) -> Result<(PathBuf, String), Error> {
     let verdict = host.qemu();
     let why = verdict.to_string();
     let hint = match verdict {
-        QemuVerdict::Found { path, microvm: true, .. } => return Ok(path),
+        QemuVerdict::Found { path, version, microvm: true } => return Ok((path, version)),
         QemuVerdict::Missing { hint } => hint,
         _ => "name another one with MICROAGENT_QEMU".to_owned(),
     };
@@ -121,6 +161,11 @@ pub struct DiskSpec {
 impl DiskSpec {
     /// Longest serial number a virtio block device can have (virtio specification, 5.2.6).
     pub const MAX_SERIAL: usize = 20;
+
+    fn open(&self) -> Result<File, Error> {
+        let opened = File::options().read(true).write(self.mode.is_writable()).open(&self.path);
+        opened.map_err(|source| Error::OpenDisk { path: self.path.clone(), source })
+    }
 }
 
 /// How a disk image is used.
@@ -132,6 +177,13 @@ pub enum DiskMode {
     Durable,
     /// Thrown away with the machine: flushes cost nothing.
     Scratch,
+}
+
+impl DiskMode {
+    /// Whether the guest may write to the disk.
+    pub fn is_writable(self) -> bool {
+        self != DiskMode::ReadOnly
+    }
 }
 
 impl std::str::FromStr for Accelerator {

@@ -77,6 +77,11 @@ impl Initramfs {
         Ok(Initramfs { path, key })
     }
 
+    /// The key of the initramfs of `kernel` and an agent of that digest, whether or not it has been built.
+    pub fn key(agent_digest: &str, kernel: &Kernel) -> String {
+        key(agent_digest, kernel)
+    }
+
     /// Removes every archive in `cache` but those with a key in `keep`, and what interrupted builds left. Returns the
     /// bytes freed. A running machine has read its archive and does not need it any more.
     pub fn prune(cache: &Path, keep: &[&str]) -> Result<u64> {

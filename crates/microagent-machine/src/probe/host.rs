@@ -1,12 +1,12 @@
 //! The answers of the probes, remembered for as long as they must hold.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::FileIdentity;
 use super::kvm::{DEVICE, KVM_DEADLINE, KvmVerdict, probe_kvm};
 use super::program::{FirecrackerVerdict, QemuVerdict, ask_firecracker, ask_qemu, find_firecracker, find_qemu};
 use super::tsc::measure_tsc_khz;
@@ -43,21 +43,23 @@ struct Record {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answer<T> {
-    subject: Subject,
+    subject: FileIdentity,
     verdict: T,
 }
 
-/// A file, told from the same path at another time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Subject {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// Who may open it, as far as the file says.
-    access: (u32, u32, u32),
+impl Record {
+    /// What was remembered in this boot of the host.
+    fn load(path: &Path, boot_id: &str) -> Option<Record> {
+        let record: Record = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        (record.version == VERSION && record.boot_id == boot_id && !boot_id.is_empty()).then_some(record)
+    }
+
+    /// Takes in what other processes have found out meanwhile.
+    fn catch_up(&mut self, path: &Path) {
+        if let Some(latest) = Record::load(path, &self.boot_id) {
+            *self = latest;
+        }
+    }
 }
 
 impl Host {
@@ -65,16 +67,14 @@ impl Host {
     pub fn open(state: &Path) -> Host {
         let path = state.join(FILE);
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-        let remembered = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
-        let known = remembered
-            .filter(|record| record.version == VERSION && record.boot_id == boot_id && !boot_id.is_empty())
-            .unwrap_or_else(|| Record { version: VERSION, boot_id, ..Record::default() });
+        let known =
+            Record::load(&path, &boot_id).unwrap_or_else(|| Record { version: VERSION, boot_id, ..Record::default() });
         Host { path, known: Mutex::new(known) }
     }
 
     /// Whether KVM works here; see [`probe_kvm`].
     pub fn kvm(&self) -> KvmVerdict {
-        let Some(subject) = Subject::of(Path::new(DEVICE)) else { return probe_kvm(KVM_DEADLINE) };
+        let Some(subject) = FileIdentity::of(Path::new(DEVICE)) else { return probe_kvm(KVM_DEADLINE) };
         if let Some(verdict) = recall(self.known().kvm.as_ref(), &subject) {
             return verdict;
         }
@@ -92,7 +92,7 @@ impl Host {
             Ok(path) => path,
             Err(hint) => return QemuVerdict::Missing { hint },
         };
-        let Some(subject) = Subject::of(&path) else { return ask_qemu(path) };
+        let Some(subject) = FileIdentity::of(&path) else { return ask_qemu(path) };
         if let Some(verdict) = recall(self.known().qemu.as_ref(), &subject) {
             return verdict;
         }
@@ -107,7 +107,7 @@ impl Host {
             Ok(path) => path,
             Err(hint) => return FirecrackerVerdict::Missing { hint },
         };
-        let Some(subject) = Subject::of(&path) else { return ask_firecracker(path) };
+        let Some(subject) = FileIdentity::of(&path) else { return ask_firecracker(path) };
         if let Some(verdict) = recall(self.known().firecracker.as_ref(), &subject) {
             return verdict;
         }
@@ -118,48 +118,46 @@ impl Host {
 
     /// The rate of the time stamp counter in kHz, for `tsc_early_khz`; see [`measure_tsc_khz`].
     pub fn tsc_khz(&self) -> Option<u32> {
-        let remembered = self.known().tsc_khz;
-        if remembered.is_some() {
-            return remembered;
+        let mut known = self.known();
+        if known.tsc_khz.is_none() {
+            // No two measurements are equal, and machines of different rates cannot share a template: one process measures for all.
+            let _alone = self.alone();
+            known.catch_up(&self.path);
+            if known.tsc_khz.is_none() {
+                known.tsc_khz = measure_tsc_khz();
+                let _ = store(&known, &self.path);
+            }
         }
-        let measured = measure_tsc_khz()?;
-        self.remember(|known| known.tsc_khz = Some(measured));
-        Some(measured)
+        known.tsc_khz
     }
 
     fn known(&self) -> MutexGuard<'_, Record> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps other processes from writing the record. Where the state directory cannot be locked, nothing can be written either.
+    fn alone(&self) -> Option<File> {
+        let directory = File::open(self.path.parent()?).ok()?;
+        directory.lock().ok()?;
+        Some(directory)
+    }
+
     fn remember(&self, change: impl FnOnce(&mut Record)) {
         let mut known = self.known();
+        let _alone = self.alone();
+        known.catch_up(&self.path);
         change(&mut known);
         let _ = store(&known, &self.path);
     }
 }
 
-fn recall<T: Clone>(answer: Option<&Answer<T>>, subject: &Subject) -> Option<T> {
+fn recall<T: Clone>(answer: Option<&Answer<T>>, subject: &FileIdentity) -> Option<T> {
     answer.filter(|answer| answer.subject == *subject).map(|answer| answer.verdict.clone())
 }
 
-/// Two processes that write at once may spoil each other's record, which is then no knowledge; a name of its own for each would be left
-/// behind by one that is killed.
+/// Whoever writes is alone with the name of the unfinished file; one of its own for each would be left behind by one that is killed.
 fn store(record: &Record, path: &Path) -> std::io::Result<()> {
     let unfinished = path.with_added_extension("new");
     fs::write(&unfinished, serde_json::to_vec(record)?)?;
     fs::rename(&unfinished, path)
-}
-
-impl Subject {
-    fn of(path: &Path) -> Option<Subject> {
-        let file = fs::metadata(path).ok()?;
-        Some(Subject {
-            path: path.to_owned(),
-            device: file.dev(),
-            inode: file.ino(),
-            size: file.size(),
-            modified: (file.mtime(), file.mtime_nsec()),
-            access: (file.mode(), file.uid(), file.gid()),
-        })
-    }
 }

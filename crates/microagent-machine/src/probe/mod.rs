@@ -17,6 +17,7 @@
 
 mod error;
 mod host;
+mod identity;
 mod kvm;
 mod program;
 mod tsc;
@@ -24,6 +25,7 @@ mod vcpu;
 
 pub use error::Error;
 pub use host::Host;
+pub use identity::FileIdentity;
 pub use kvm::{KVM_DEADLINE, KvmVerdict, probe_kvm};
 pub use program::{FirecrackerVerdict, QemuVerdict, probe_firecracker, probe_qemu};
 pub use tsc::measure_tsc_khz;

@@ -5,32 +5,34 @@
 //! and given its disks ([`session`]), set-up lines and the command run in it ([`command`]), and the machine is killed: what a disposable
 //! run wrote has no reader, so there is nothing to shut down. A kept workspace is unmounted first.
 
+mod bring_up;
 mod command;
 mod output;
 mod report;
-mod session;
+pub(crate) mod session;
 
-pub use report::{ImageSummary, Response, RunReport, Timing};
+pub use report::{ImageSummary, Response, RunReport, Start, Timing};
 
 use crate::progress::{Event, ImageEvents};
 use crate::{Client, Error, Plan, RunIo, RunOptions};
 use command::Commands;
 use microagent_image::{BaseImage, Image, rootfs};
 use microagent_machine::engine::Engine;
+use microagent_machine::initramfs::Initramfs;
 use microagent_machine::kernel::Kernel;
 use microagent_protocol::Exit;
 use microagent_state::{Phase, Record, Workspace, WorkspaceRecord};
 use output::Streams;
 use report::Stopwatch;
 use session::Session;
-use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// Everything a machine is made of.
 struct Parts {
     engine: Box<dyn Engine>,
     kernel: Kernel,
-    initramfs: PathBuf,
+    initramfs: Initramfs,
     image: Image,
     base: BaseImage,
 }
@@ -42,17 +44,34 @@ struct Run<'a> {
     plan: Plan,
     parts: Parts,
     watch: Stopwatch,
+    start: Start,
+    /// Whether the machine went on from an engine that had rehearsed.
+    rehearsed: bool,
+    template_note: Option<String>,
+    /// A template of this run that is being written down.
+    publishing: Option<JoinHandle<Result<(), microagent_machine::Error>>>,
 }
 
 pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<RunReport, Error> {
     let mut watch = Stopwatch::start();
     let plan = Plan::new(options)?;
     let parts = gather(client, options, &plan, &mut watch)?;
-    let mut run = Run { client, options, plan, parts, watch };
+    let mut run = Run {
+        client,
+        options,
+        plan,
+        parts,
+        watch,
+        start: Start::Cold,
+        rehearsed: false,
+        template_note: None,
+        publishing: None,
+    };
     let mut record = run.describe()?;
     let workspace = client.state().create(&run.plan.workspace)?;
     let mut streams = Streams::new(io);
     let outcome = run.prepare(&workspace, &record).and_then(|()| run.execute(&workspace, &mut record, &mut streams));
+    run.finish_template();
     match outcome {
         Ok(exit) => run.complete(workspace, record, &exit, &streams),
         Err(error) => Err(fail(workspace, record, options, error, &streams)),
@@ -128,7 +147,7 @@ impl Run<'_> {
         let limit = self.options.timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
         let deadline = limit.map(|(deadline, _)| deadline);
         self.client.progress().event(Event::Booting);
-        let mut session = Session::launch(&self.parts, workspace, record)?;
+        let mut session = self.bring_up(workspace, record, limit)?;
         let outcome = self.work(&session, workspace, record, streams, deadline);
         self.watch.lap(|timing| &mut timing.command_ms);
         let outcome = match outcome {
@@ -158,8 +177,6 @@ impl Run<'_> {
         let env = self.plan.environment(&self.parts.image.config);
         let starting = record.clone();
         let commands = Commands::new(session.machine(), &starting, env, &self.options.interrupt, deadline);
-        session.boot(record, deadline)?;
-        self.watch.lap(|timing| &mut timing.boot_ms);
         progress.event(Event::Booted);
         record.phase = Phase::Running;
         record.updated_at = jiff::Timestamp::now();
@@ -189,7 +206,15 @@ impl Run<'_> {
             workspace.remove()?;
         }
         self.watch.lap(|timing| &mut timing.teardown_ms);
-        Ok(RunReport::new(self.client.state().root(), &record, rootfs_path, result, self.watch.timing()))
+        let root = self.client.state().root();
+        Ok(RunReport::new(
+            root,
+            &record,
+            rootfs_path,
+            result,
+            (self.start, self.rehearsed, self.parts.engine.capabilities().rehearse, self.template_note),
+            self.watch.timing(),
+        ))
     }
 }
 

@@ -38,8 +38,31 @@ pub struct RunReport {
     pub result: ResultRecord,
     /// What ran it.
     pub response: Response,
+    /// How the machine came up.
+    pub start: Start,
+    /// Whether it went on from an engine that had the guest's code translated.
+    pub rehearsed: bool,
+    /// Whether there can be such an engine.
+    #[serde(skip)]
+    pub can_rehearse: bool,
+    /// What kept a template from being made or used, or made it less than it could be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_note: Option<String>,
     /// Where the time went.
     pub timing: Timing,
+}
+
+/// How a machine came up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// It was booted.
+    #[default]
+    Cold,
+    /// A machine was booted, frozen as a template, and this one restored from it.
+    MadeTemplate,
+    /// It was restored from a template that was there.
+    Warm,
 }
 
 /// Which image it was.
@@ -71,8 +94,12 @@ pub struct Timing {
     pub image_ms: f64,
     /// Making the workspace: record and writable disk.
     pub workspace_ms: f64,
-    /// From the engine's start to a guest with its disks mounted.
-    pub boot_ms: f64,
+    /// From the start of the engine process to its first word.
+    pub engine_ms: f64,
+    /// Until there is a guest: it boots, or is loaded from a template.
+    pub guest_ms: f64,
+    /// The guest becomes the machine of this run: clock, names, disks.
+    pub assemble_ms: f64,
     /// Set-up steps.
     pub setup_ms: f64,
     /// The command, and the last of its output.
@@ -83,12 +110,31 @@ pub struct Timing {
     pub total_ms: f64,
 }
 
+impl Timing {
+    /// Every phase by its name, in order; the last is all of them.
+    pub fn phases(&self) -> [(&'static str, f64); 10] {
+        [
+            ("kernel", self.kernel_ms),
+            ("image", self.image_ms),
+            ("workspace", self.workspace_ms),
+            ("engine", self.engine_ms),
+            ("guest", self.guest_ms),
+            ("assemble", self.assemble_ms),
+            ("setup", self.setup_ms),
+            ("command", self.command_ms),
+            ("teardown", self.teardown_ms),
+            ("total", self.total_ms),
+        ]
+    }
+}
+
 impl RunReport {
     pub(super) fn new(
         state_dir: &Path,
         record: &WorkspaceRecord,
         rootfs_path: PathBuf,
         result: ResultRecord,
+        (start, rehearsed, can_rehearse, template_note): (Start, bool, bool, Option<String>),
         timing: Timing,
     ) -> RunReport {
         let record = record.clone();
@@ -107,6 +153,10 @@ impl RunReport {
             final_state: record.phase,
             result,
             response: Response { ok: true, backend: record.backend, engine: record.engine },
+            start,
+            rehearsed,
+            can_rehearse,
+            template_note,
             timing,
         }
     }

@@ -1,6 +1,7 @@
 //! One machine from launch to its end.
 
 use super::Parts;
+use super::report::Stopwatch;
 use crate::Error;
 use crate::error::FailedRun;
 use microagent_image::BaseFormat;
@@ -8,11 +9,7 @@ use microagent_machine::engine::{DiskMode, DiskSpec, Machine, MachineSpec};
 use microagent_protocol::{Boot, Disk, Request};
 use microagent_state::{Workspace, WorkspaceRecord};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// How long a guest may take from power-on to its first word. A second on an idle host, a hundred times that when every host processor
-/// is busy with something else or the host is itself emulated.
-const BOOT_LIMIT: Duration = Duration::from_mins(3);
+use std::time::{Duration, Instant};
 
 /// How long flushing and unmounting a workspace's disk may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_mins(2);
@@ -26,60 +23,84 @@ const CONSOLE_TAIL: usize = 16 << 10;
 const BASE_SERIAL: &str = "base";
 const WORKSPACE_SERIAL: &str = "workspace";
 
+/// The disks of a workspace's machine.
+pub(crate) fn disks(base: PathBuf, workspace: PathBuf, mode: DiskMode) -> Vec<DiskSpec> {
+    vec![
+        DiskSpec { path: base, serial: BASE_SERIAL.to_owned(), mode: DiskMode::ReadOnly },
+        DiskSpec { path: workspace, serial: WORKSPACE_SERIAL.to_owned(), mode },
+    ]
+}
+
+/// What makes a machine that is nobody's a workspace's.
+pub(crate) fn boot_request(hostname: &str, base_filesystem: &str, epoch_ns: u64) -> Result<Request, Error> {
+    let mut entropy = vec![0; ENTROPY];
+    getrandom::fill(&mut entropy).map_err(|_| Error::Entropy)?;
+    let mut machine_id = [0; 16];
+    getrandom::fill(&mut machine_id).map_err(|_| Error::Entropy)?;
+    Ok(Request::Boot(Boot {
+        base: Disk { serial: BASE_SERIAL.to_owned(), filesystem: base_filesystem.to_owned() },
+        workspace: Disk { serial: WORKSPACE_SERIAL.to_owned(), filesystem: "ext4".to_owned() },
+        hostname: hostname.to_owned(),
+        machine_id: format!("{:032x}", u128::from_ne_bytes(machine_id)),
+        epoch_ns,
+        entropy,
+    }))
+}
+
 pub(super) struct Session {
     machine: Machine,
     base_filesystem: &'static str,
     serial_log: PathBuf,
 }
 
+/// The machine of a workspace.
+pub(super) fn spec(parts: &Parts, workspace: &Workspace, record: &WorkspaceRecord) -> MachineSpec {
+    MachineSpec {
+        kernel: parts.kernel.image.clone(),
+        initramfs: parts.initramfs.path.clone(),
+        memory_mib: record.resources.memory_mib,
+        cpus: record.resources.cpu_count,
+        disks: disks(
+            parts.base.path.clone(),
+            workspace.disk(),
+            if record.disposable { DiskMode::Scratch } else { DiskMode::Durable },
+        ),
+        serial_log: workspace.serial_log(),
+        engine_log: workspace.engine_log(),
+    }
+}
+
 impl Session {
-    pub(super) fn launch(parts: &Parts, workspace: &Workspace, record: &WorkspaceRecord) -> Result<Session, Error> {
-        let spec = MachineSpec {
-            kernel: parts.kernel.image.clone(),
-            initramfs: parts.initramfs.clone(),
-            memory_mib: record.resources.memory_mib,
-            cpus: record.resources.cpu_count,
-            disks: vec![
-                DiskSpec { path: parts.base.path.clone(), serial: BASE_SERIAL.to_owned(), mode: DiskMode::ReadOnly },
-                DiskSpec {
-                    path: workspace.disk(),
-                    serial: WORKSPACE_SERIAL.to_owned(),
-                    mode: if record.disposable { DiskMode::Scratch } else { DiskMode::Durable },
-                },
-            ],
-            serial_log: workspace.serial_log(),
-            engine_log: workspace.engine_log(),
-        };
+    pub(super) fn new(machine: Machine, parts: &Parts, workspace: &Workspace) -> Session {
         let base_filesystem = match parts.base.format {
             BaseFormat::Erofs => "erofs",
             BaseFormat::Ext4 => "ext4",
         };
-        let machine = parts.engine.launch(&spec)?;
-        Ok(Session { machine, base_filesystem, serial_log: workspace.serial_log() })
+        Session { machine, base_filesystem, serial_log: workspace.serial_log() }
     }
 
     pub(super) fn machine(&self) -> &Machine {
         &self.machine
     }
 
+    pub(super) fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
     /// Waits for the guest and makes it the machine of this workspace.
-    pub(super) fn boot(&self, record: &WorkspaceRecord, deadline: Option<Instant>) -> Result<(), Error> {
-        let limit = Instant::now() + BOOT_LIMIT;
-        let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
-        let mut entropy = vec![0; ENTROPY];
-        getrandom::fill(&mut entropy).map_err(|_| Error::Entropy)?;
-        let mut machine_id = [0; 16];
-        getrandom::fill(&mut machine_id).map_err(|_| Error::Entropy)?;
-        self.machine.channel().hello(limit)?;
-        let request = Request::Boot(Boot {
-            base: Disk { serial: BASE_SERIAL.to_owned(), filesystem: self.base_filesystem.to_owned() },
-            workspace: Disk { serial: WORKSPACE_SERIAL.to_owned(), filesystem: "ext4".to_owned() },
-            hostname: record.hostname.clone(),
-            machine_id: format!("{:032x}", u128::from_ne_bytes(machine_id)),
-            clock_ns: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
-            entropy,
-        });
+    pub(super) fn boot(
+        &mut self,
+        record: &WorkspaceRecord,
+        watch: &mut Stopwatch,
+        limit: Instant,
+    ) -> Result<(), Error> {
+        self.machine.engine_up(limit)?;
+        watch.lap(|timing| &mut timing.engine_ms);
+        let epoch_ns = self.machine.guest_up(limit)?;
+        watch.lap(|timing| &mut timing.guest_ms);
+        let request = boot_request(&record.hostname, self.base_filesystem, epoch_ns)?;
         self.machine.channel().call(&request)?.wait(Some(limit))?;
+        watch.lap(|timing| &mut timing.assemble_ms);
         Ok(())
     }
 
@@ -103,30 +124,36 @@ impl Session {
         record: &WorkspaceRecord,
     ) -> Error {
         use microagent_machine::Error as Cause;
-        let run = || {
-            Box::new(FailedRun {
-                workspace: record.name.clone(),
-                backend: record.backend.clone(),
-                engine: record.engine.clone(),
-            })
-        };
+        // The caller's limit, that is; when one of our own passes, the machine failed.
+        if matches!(error, Error::Machine(Cause::DeadlinePassed))
+            && let Some(late) = timed_out(limit, record)
+        {
+            return late;
+        }
         match error {
-            // The caller's limit, that is; when one of our own passes, the machine failed.
-            Error::Machine(Cause::DeadlinePassed)
-                if let Some((deadline, timeout)) = limit
-                    && Instant::now() >= deadline =>
-            {
-                Error::TimedOut { run: run(), timeout }
-            }
             Error::Machine(Cause::RequestTooLong { .. }) => error,
             Error::Machine(cause) => {
                 let source =
                     Box::new(if matches!(cause, Cause::GuestLost) { self.machine.post_mortem() } else { cause });
-                Error::MachineFailed { run: run(), source, console: last_words(&self.serial_log) }
+                Error::MachineFailed {
+                    run: Box::new(failed_run(record)),
+                    source,
+                    console: last_words(&self.serial_log),
+                }
             }
             other => other,
         }
     }
+}
+
+/// That the caller's limit has passed, if it has.
+pub(super) fn timed_out(limit: Option<(Instant, Duration)>, record: &WorkspaceRecord) -> Option<Error> {
+    let (deadline, timeout) = limit?;
+    (Instant::now() >= deadline).then(|| Error::TimedOut { run: Box::new(failed_run(record)), timeout })
+}
+
+fn failed_run(record: &WorkspaceRecord) -> FailedRun {
+    FailedRun { workspace: record.name.clone(), backend: record.backend.clone(), engine: record.engine.clone() }
 }
 
 /// The line of the guest's console that says why it died, if one does.

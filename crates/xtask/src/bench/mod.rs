@@ -1,136 +1,171 @@
-//! `cargo xtask bench`: what a first run costs, what is stored, and how pulling compares with podman's.
+//! `cargo xtask bench`: what runs cost, where their time goes, and how that compares with peers.
 //!
 //! Figures of one run on one machine: each is the median of several measurements, and the load is stated, because a
-//! busy machine makes every figure larger. Comparisons are measured in turns, so that both sides see the same load.
+//! busy machine makes every figure larger. Sides that are compared are measured in turns, in an order that alternates,
+//! so that both see the same load. What is promised is a goal, and the last table says which were met.
+//!
+//! | section | what is measured | against |
+//! |---|---|---|
+//! | `warm` | whole runs, prompt to prompt, restored from a template | `podman run`, with and without a network |
+//! | `cold` | the first run, which makes the template | a plain QEMU that boots the same kernel to `/init` |
+//! | `together` | eight warm runs at once | one |
+//! | `phases` | warm and cold runs, phase by phase; commands in one machine | the guest's own `fork` and `exec` |
+//! | `memory` | ten restored machines that idle | one |
+//! | `written` | what a run writes to disk | a mebibyte |
+//! | `pull` | pulling and unpacking an image | `podman pull` |
+//! | `sizes` | programs and images | |
 
+mod cold;
+mod goal;
+mod host;
+mod memory;
+mod phases;
+mod plain;
+mod podman;
+mod pull;
 mod sample;
-mod storage;
-
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+mod sizes;
+mod store;
+mod together;
+mod warm;
+mod written;
 
 use serde_json::Value;
 
-use crate::images::DEBIAN_PYTHON;
+use crate::images::{BUSYBOX, DEBIAN_PYTHON};
 use crate::packages::Purpose;
 use crate::product::Product;
 use crate::registry::Registry;
 use crate::workspace::Build;
 use crate::{Error, Result, setup, tool, workspace};
-use sample::Sample;
-use storage::Store;
+use goal::Goal;
+use store::Store;
 
 /// How often everything is measured, unless it is to be quick.
 const TIMES: usize = 9;
 const TIMES_QUICK: usize = 3;
 
-/// The phases of a run: the field of the result's `timing` and what it is.
-const PHASES: [(&str, &str); 7] = [
-    ("kernel_ms", "find the kernel, make the initramfs"),
-    ("image_ms", "pull the image, build its base"),
-    ("workspace_ms", "make the workspace"),
-    ("boot_ms", "boot to the agent, disks mounted"),
-    ("command_ms", "command"),
-    ("teardown_ms", "teardown"),
-    ("total_ms", "all of it"),
-];
+/// A part of the measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Section {
+    /// Warm runs against podman
+    Warm,
+    /// First runs against a plain QEMU
+    Cold,
+    /// Eight runs at once against one
+    Together,
+    /// Runs phase by phase, and commands in one machine
+    Phases,
+    /// Memory of machines that idle
+    Memory,
+    /// What a run writes to disk
+    Written,
+    /// Pulling against podman
+    Pull,
+    /// Sizes of programs and images
+    Sizes,
+}
 
-/// Measures and prints.
-pub fn run(quick: bool) -> Result<()> {
+impl Section {
+    const ALL: [Section; 8] = [
+        Section::Warm,
+        Section::Cold,
+        Section::Together,
+        Section::Phases,
+        Section::Memory,
+        Section::Written,
+        Section::Pull,
+        Section::Sizes,
+    ];
+
+    fn measure(self, bench: &Bench) -> Result<Vec<Goal>> {
+        match self {
+            Section::Warm => warm::measure(bench),
+            Section::Cold => cold::measure(bench),
+            Section::Together => together::measure(bench),
+            Section::Phases => phases::measure(bench),
+            Section::Memory => memory::measure(bench),
+            Section::Written => written::measure(bench),
+            Section::Pull => pull::measure(bench),
+            Section::Sizes => sizes::measure(bench).map(|()| Vec::new()),
+        }
+    }
+}
+
+/// Measures `sections`, or all of them if none is named, and prints figures and goals.
+pub fn run(quick: bool, sections: &[Section]) -> Result<()> {
     setup::run(Purpose::All)?;
-    let microagent = Product::build(Build::Release, workspace::cache("bench")?)?;
-    microagent.install_kernel()?;
-    let registry = Registry::serve(&[&DEBIAN_PYTHON])?;
-    let image = registry.reference(&DEBIAN_PYTHON, "12");
-    let bench = Bench { microagent: &microagent, image: &image };
-
-    let times = if quick { TIMES_QUICK } else { TIMES };
-    let load_before = load()?;
-    let measured = bench.measure(times)?;
-    println!("\nMedian of {times}, smallest and largest in brackets; load {load_before} before and {} after.", load()?);
-    measured.print();
-    storage::print(microagent.program(), measured.base)
-}
-
-struct Bench<'a> {
-    /// With a state directory that has nothing but a kernel.
-    microagent: &'a Product,
-    image: &'a str,
-}
-
-/// Everything measured.
-struct Measured {
-    cold: Vec<Sample>,
-    again: Vec<Sample>,
-    pull: Sample,
-    podman: Sample,
-    /// Size of the base image, in bytes.
-    base: u64,
-}
-
-impl Bench<'_> {
-    fn measure(&self, times: usize) -> Result<Measured> {
-        let phases = || PHASES.map(|_| Sample::default()).to_vec();
-        let (cold, again) = (phases(), phases());
-        let mut measured = Measured { cold, again, pull: Sample::default(), podman: Sample::default(), base: 0 };
-        for _ in 0..times {
-            let state = Store::with_kernel(self.microagent.state())?;
-            let result = self.run(&state)?;
-            record(&mut measured.cold, &result)?;
-            record(&mut measured.again, &self.run(&state)?)?;
-            measured.base = base_size(&result)?;
-
-            let state = Store::new()?;
-            let microagent = self.microagent.with_state(state.path());
-            measured.pull.time(&mut microagent.command(["image", "pull", self.image]))?;
-
-            let store = Store::new()?;
-            let mut podman = Command::new("podman");
-            podman.arg("--root").arg(store.path().join("root")).arg("--runroot").arg(store.path().join("run"));
-            podman.args(["--storage-driver=overlay", "pull", "--quiet", "--tls-verify=false", self.image]);
-            measured.podman.time(&mut podman)?;
-        }
-        Ok(measured)
+    let bench = Bench::prepare(if quick { TIMES_QUICK } else { TIMES })?;
+    println!("\n{}", host::describe()?);
+    println!("Times are medians of {}, the smallest and the largest in brackets.", bench.times);
+    let sections = if sections.is_empty() { &Section::ALL } else { sections };
+    let mut goals = Vec::new();
+    for section in sections {
+        let before = host::load()?;
+        goals.extend(section.measure(&bench)?);
+        println!("(load {before} before, {} after)", host::load()?);
     }
-
-    /// Runs a command that does nothing, and returns the report.
-    fn run(&self, state: &Store) -> Result<Value> {
-        let mut command = self.microagent.with_state(state.path()).command(["--json", "run", self.image, "true"]);
-        let printed = tool::capture(&mut command)?;
-        let report: Option<Value> = serde_json::from_str(&printed).ok();
-        report.ok_or(Error::Unexpected { line: tool::line(&command), wanted: "JSON document" })
-    }
-}
-
-impl Measured {
-    fn print(&self) {
-        println!("\n{:<38}{:>26}{:>26}", "run IMAGE true, in ms", "image not here", "image here");
-        for (position, (_, what)) in PHASES.iter().enumerate() {
-            println!("{what:<38}{:>26}{:>26}", self.cold[position].to_string(), self.again[position].to_string());
-        }
-        println!("\n{:<38}{:>26}{:>26}", "pull and unpack, in ms", "microagent", "podman (overlay)");
-        println!("{:<38}{:>26}{:>26}", "into an empty store", self.pull.to_string(), self.podman.to_string());
-        println!("{:<38}{:>26.2}", "ratio of the medians", self.pull.median() / self.podman.median());
-    }
-}
-
-/// Adds each phase of the run that `report` tells of.
-fn record(phases: &mut [Sample], report: &Value) -> Result<()> {
-    for (sample, (field, _)) in phases.iter_mut().zip(PHASES) {
-        let milliseconds = report["timing"][field].as_f64();
-        sample.add(milliseconds.ok_or(Error::Unexpected { line: "microagent --json run".into(), wanted: "`timing`" })?);
-    }
+    goal::print(&goals);
     Ok(())
 }
 
-fn base_size(report: &Value) -> Result<u64> {
-    let path = Path::new(report["base_path"].as_str().unwrap_or_default());
-    Ok(fs::metadata(path).map_err(Error::file("look at", path))?.len())
+/// What all sections measure with.
+struct Bench {
+    /// With a state directory of its own that has a kernel and both images.
+    microagent: Product,
+
+    /// The smallest image: nothing in it costs anything.
+    busybox: String,
+    /// A real distribution.
+    debian: String,
+    times: usize,
+    state: Store,
+    /// Serves the images as long as anything is measured.
+    _registry: Registry,
 }
 
-/// The processes that wanted to run, averaged over the last minute.
-fn load() -> Result<String> {
-    let averages = fs::read_to_string("/proc/loadavg").map_err(Error::file("read", "/proc/loadavg"))?;
-    Ok(averages.split(' ').next().unwrap_or_default().to_owned())
+impl Bench {
+    fn prepare(times: usize) -> Result<Bench> {
+        let microagent = Product::build(Build::Release, workspace::cache("bench")?)?;
+        microagent.install_kernel()?;
+        let registry = Registry::serve(&[&BUSYBOX, &DEBIAN_PYTHON])?;
+        let state = Store::with_kernel(microagent.state())?;
+        let bench = Bench {
+            microagent: microagent.with_state(state.path()),
+            busybox: registry.reference(&BUSYBOX, "1"),
+            debian: registry.reference(&DEBIAN_PYTHON, "12"),
+            times,
+            state,
+            _registry: registry,
+        };
+        for image in [&bench.busybox, &bench.debian] {
+            tool::capture(&mut bench.microagent.command(["image", "pull", image]))?;
+        }
+        Ok(bench)
+    }
+
+    /// Runs `true` in `image` and returns the report.
+    fn run(&self, image: &str) -> Result<Value> {
+        self.json(["--json", "run", image, "true"])
+    }
+
+    /// Runs the program and returns the document it printed.
+    fn json<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Value> {
+        let mut command = self.microagent.command(arguments);
+        let printed = tool::capture(&mut command)?;
+        let document = serde_json::from_str(&printed).ok();
+        document.ok_or(Error::Unexpected { line: tool::line(&command), wanted: "JSON document" })
+    }
+
+    /// Removes every template, so that the next run is a first one.
+    fn forget_templates(&self) -> Result<()> {
+        tool::capture(&mut self.microagent.command(["template", "prune", "--all"])).map(drop)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // The memory of templates may lie outside of the state directory, which alone is removed with it.
+        let _ = self.forget_templates();
+    }
 }

@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// Print no summary after the command's output
     #[arg(long, short, help_heading = "Input and output")]
     pub(super) quiet: bool,
+    /// Print where the time went after the summary
+    #[arg(long, help_heading = "Input and output")]
+    pub(super) timing: bool,
     /// End with the command's exit code [env: MICROAGENT_PROPAGATE_EXIT_CODE]
     #[arg(long, help_heading = "Input and output")]
     pub(super) propagate_exit_code: bool,
@@ -126,12 +129,15 @@ pub(super) struct MachineArgs {
     /// linux-kvm or linux-tcg [default: the best this host has]
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
+    /// Boot the kernel, without using or making a template [env: MICROAGENT_TEMPLATES=off]
+    #[arg(long)]
+    pub(super) cold: bool,
     /// Kernel image to boot [default: the installed one]
     #[arg(long, value_name = "PATH")]
-    kernel: Option<PathBuf>,
+    pub(super) kernel: Option<PathBuf>,
     /// Guest agent binary, instead of the embedded one
     #[arg(long, value_name = "PATH", hide_short_help = true)]
-    guest_init: Option<PathBuf>,
+    pub(super) guest_init: Option<PathBuf>,
     /// `mke2fs` program that formats the writable disk, instead of the built-in writer
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     mke2fs: Option<PathBuf>,

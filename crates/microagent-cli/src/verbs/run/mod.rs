@@ -5,13 +5,16 @@
 //! | `arguments` | the flags, and the one rule they follow: exactly one source of the command |
 //! | `environment`, `setup` | `-e` and `--env-file`, `--setup` and `--setup-file`, in the order they were given |
 //! | `streams` | the guest's output on our own, byte for byte |
-//! | `report` | what is said afterwards |
+//! | `report`, `timing` | what is said afterwards |
+//! | `rehearse` | what is done afterwards, in the background |
 
 mod arguments;
 mod environment;
+mod rehearse;
 mod report;
 mod setup;
 mod streams;
+mod timing;
 
 pub(crate) use arguments::Args;
 
@@ -20,9 +23,11 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::output::{self, Format};
 use crate::signals::Signals;
-use microagent::{Plan, RunIo, RunReport};
+use microagent::{Plan, RunIo, RunReport, Templates};
+use rehearse::rehearse_template;
 use report::{Planned, summarise};
 use streams::Outputs;
+use timing::tell_timing;
 
 /// Why a flag of the contract changes nothing here.
 const RESULT_PORT_NOTE: &str =
@@ -31,7 +36,8 @@ const RESULT_PORT_NOTE: &str =
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         self.refused.check()?;
-        let options = self.options()?;
+        let mut options = self.options()?;
+        options.templates = if self.machine.cold { Templates::Off } else { context.templates() };
         if self.result_port.is_some() {
             output::note(RESULT_PORT_NOTE);
         }
@@ -59,6 +65,7 @@ impl Action for Args {
         drop(client);
         outputs.end_line();
         let report = signals.judge(outcome)?;
+        rehearse_template(&self, &report);
         self.show(&report, context)?;
         Ok(if self.propagates_exit_code(context) { exit_status(&report) } else { DONE })
     }
@@ -76,6 +83,9 @@ impl Args {
                 if !self.quiet {
                     // Nobody reading the summary does not change how the command ended.
                     let _ = summarise(report);
+                }
+                if self.timing {
+                    let _ = tell_timing(report);
                 }
                 Ok(())
             }

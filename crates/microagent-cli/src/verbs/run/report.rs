@@ -24,6 +24,9 @@ pub(super) fn summarise(report: &RunReport) -> io::Result<()> {
     if report.result.out_of_memory {
         writeln!(out, "note: the guest ran out of memory and killed a process; give it more with `--memory`")?;
     }
+    if let Some(note) = &report.template_note {
+        writeln!(out, "note: {note}")?;
+    }
     if report.kept {
         let name = &report.workspace;
         writeln!(out, "note: kept; see `microagent status {name}` and `microagent logs {name}`")?;

@@ -1,4 +1,4 @@
-//! A blank disk: an empty, journalled ext4 filesystem in a sparse file.
+//! A blank disk: a journalled ext4 filesystem in a sparse file, empty but for the directories of an overlay.
 
 use std::fs::File;
 use std::io;
@@ -19,6 +19,10 @@ use crate::rootfs::linux::FileType;
 /// `e2fsck` puts there what it finds lost, and would rather not have to make it on a damaged disk.
 const LOST_AND_FOUND_INODE: u32 = FIRST_FREE_INODE;
 
+/// The directories of an overlay, each with the number of its inode and its permissions. The guest would make them while it is waited for.
+const LAYERS: [(&[u8], u32, u16); 2] =
+    [(b"upper", FIRST_FREE_INODE + 1, 0o755), (b"work", FIRST_FREE_INODE + 2, 0o755)];
+
 /// Creates or replaces the file at `path` by a blank ext4 filesystem of `size` bytes.
 ///
 /// The file is sparse: a 10 GiB disk takes about 0.1 MB. It has a journal, 256-byte inodes (nanosecond times, dates past
@@ -34,13 +38,17 @@ fn write(path: &Path, size: u64, geometry: &Geometry) -> io::Result<()> {
     file.set_len(size)?;
     let (filesystem, mut allocator) = Filesystem::begin(&file, geometry, &identity)?;
     let entry = |name, inode| Entry { name, inode, file_type: FileType::Directory };
-    let root = [entry(&b"."[..], ROOT_INODE), entry(b"..", ROOT_INODE), entry(b"lost+found", LOST_AND_FOUND_INODE)];
+    let children = [(&b"lost+found"[..], LOST_AND_FOUND_INODE, 0o700)].into_iter().chain(LAYERS);
+    let mut root = vec![entry(&b"."[..], ROOT_INODE), entry(b"..", ROOT_INODE)];
+    root.extend(children.clone().map(|(name, inode, _)| entry(name, inode)));
     write_directory(&filesystem, &mut allocator, 0o755, &root)?;
-    let lost_and_found = [entry(&b"."[..], LOST_AND_FOUND_INODE), entry(b"..", ROOT_INODE)];
-    write_directory(&filesystem, &mut allocator, 0o700, &lost_and_found)?;
-    let mut inodes = Inodes::up_to(LOST_AND_FOUND_INODE, geometry);
+    let mut inodes = Inodes::up_to(LAYERS[1].1, geometry);
     inodes.add_directory(ROOT_INODE, geometry);
-    inodes.add_directory(LOST_AND_FOUND_INODE, geometry);
+    for (_, inode, permissions) in children {
+        let empty = [entry(&b"."[..], inode), entry(b"..", ROOT_INODE)];
+        write_directory(&filesystem, &mut allocator, permissions, &empty)?;
+        inodes.add_directory(inode, geometry);
+    }
     filesystem.finish(&allocator, &inodes)
 }
 

@@ -4,16 +4,34 @@ use super::Qemu;
 use crate::engine::machine::Sockets;
 use crate::engine::{Accelerator, DiskMode, DiskSpec, MachineSpec};
 use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Where the RAM is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ram {
+    /// In the engine.
+    Private,
+    /// In an inherited file, and what the guest writes goes there. The disks are placeholders.
+    Template(RawFd),
+    /// The same, of a machine that is restored.
+    Rehearsal(RawFd),
+    /// In an inherited file, and what the guest writes stays in the engine.
+    Restored {
+        /// The file.
+        file: RawFd,
+        /// Whether the engine can do so without the right to write to the file.
+        read_only: bool,
+    },
+}
 
 /// Name of the virtio-serial port the agent looks for.
 const PORT: &str = "microagent";
 
-pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, sockets: &Sockets) -> Vec<OsString> {
+pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, sockets: &Sockets, ram: Ram) -> Vec<OsString> {
     let mut arguments = Arguments::default();
     arguments
-        // Guests find virtio-mmio devices through ACPI: distribution kernels do not read them from the command line.
-        .pair("-machine", "microvm,acpi=on,rtc=on")
+        .ram(spec.memory_mib, ram)
         .pair("-accel", accelerator(qemu.accelerator))
         .pair("-cpu", if qemu.accelerator == Accelerator::Kvm { "host" } else { "max" })
         .pair("-m", &format!("{}M", spec.memory_mib))
@@ -21,16 +39,23 @@ pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, sockets: &Sockets) -> Vec<O
         .flags(&["-nodefaults", "-no-user-config", "-no-reboot"])
         .pair("-display", "none")
         .pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+        // A restored machine has its kernel in its RAM. QEMU does not write this one there, but gives the machine the ROM that starts such a
+        // kernel, which is part of the state.
         .path_pair("-kernel", spec.kernel.as_os_str())
         .path_pair("-initrd", spec.initramfs.as_os_str())
         .pair("-append", &kernel_command_line(qemu))
+        .pair("-chardev", &format!("socket,id=monitor,fd={}", sockets.monitor_fd()))
+        .pair("-mon", "chardev=monitor,mode=control")
         .pair("-chardev", &format!("socket,id=console,fd={}", sockets.console_fd()))
         .pair("-serial", "chardev:console")
         .pair("-device", "virtio-serial-device,max_ports=2")
         .pair("-chardev", &format!("socket,id=agent,fd={}", sockets.channel_fd()))
         .pair("-device", &format!("virtserialport,chardev=agent,name={PORT}"));
     for (index, disk) in spec.disks.iter().enumerate() {
-        arguments.disk(index, disk);
+        arguments.disk(index, disk, ram);
+    }
+    if matches!(ram, Ram::Restored { .. } | Ram::Rehearsal(_)) {
+        arguments.pair("-incoming", "defer");
     }
     arguments.0
 }
@@ -46,7 +71,7 @@ fn accelerator(accelerator: Accelerator) -> &'static str {
 /// calibration of its clock fails on a busy host and the boot hangs, so it is told the frequency; and its watchdog would find the counter
 /// wanting and fall back to a clock of 4 ms, so it is told to trust it. The self-tests of the kernel's cryptography are an eighth of an
 /// emulated boot, and prove nothing about a kernel that is the same in every run.
-fn kernel_command_line(qemu: &Qemu) -> String {
+pub(super) fn kernel_command_line(qemu: &Qemu) -> String {
     let common = "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests maxcpus=1";
     match (qemu.accelerator, qemu.tsc_khz) {
         (Accelerator::Kvm, _) => common.to_owned(),
@@ -82,23 +107,46 @@ impl Arguments {
         self
     }
 
-    fn disk(&mut self, index: usize, disk: &DiskSpec) {
+    fn ram(&mut self, mebibytes: u32, ram: Ram) -> &mut Self {
+        // Guests find virtio-mmio devices through ACPI: distribution kernels do not read them from the command line.
+        const MACHINE: &str = "microvm,acpi=on,rtc=on";
+        let (file, rest) = match ram {
+            Ram::Private => return self.pair("-machine", MACHINE),
+            Ram::Template(file) | Ram::Rehearsal(file) => (file, "share=on"),
+            Ram::Restored { file, read_only: false } => (file, "share=off"),
+            Ram::Restored { file, read_only: true } => (file, "share=off,readonly=on,rom=off"),
+        };
+        let path = inherited(file);
+        self.pair("-machine", &format!("{MACHINE},memory-backend=ram"))
+            .pair("-object", &format!("memory-backend-file,id=ram,size={mebibytes}M,mem-path={path},{rest}"))
+    }
+
+    fn disk(&mut self, index: usize, disk: &DiskSpec, ram: Ram) {
         let (access, cache) = match disk.mode {
             DiskMode::ReadOnly => ("on", "writeback"),
             DiskMode::Durable => ("off", "writeback"),
             DiskMode::Scratch => ("off", "unsafe"),
         };
+        // By default a full host disk stops the machine until somebody tells it to go on; the guest can deal with an error.
+        let device = format!("virtio-blk-device,drive=disk{index},serial={},werror=report,rerror=report", disk.serial);
+        if matches!(ram, Ram::Template(_) | Ram::Rehearsal(_)) {
+            let nothing =
+                format!("driver=null-co,node-name=null{index},size=1048576,read-zeroes=on,read-only={access}");
+            let disk = format!("driver=raw,node-name=disk{index},file=null{index},read-only={access}");
+            self.pair("-blockdev", &nothing).pair("-blockdev", &disk).pair("-device", &device);
+            return;
+        }
         // Locking is the workspace lease's business; QEMU's own locks would refuse the base that all machines share.
         let rest = format!(
             ",if=none,id=disk{index},format=raw,readonly={access},cache={cache},discard=unmap,file.locking=off"
         );
-        self.option("-drive", "file=", disk.path.as_os_str(), &rest)
-            // By default a full host disk stops the machine until somebody tells it to go on; the guest can deal with an error.
-            .pair(
-                "-device",
-                &format!("virtio-blk-device,drive=disk{index},serial={},werror=report,rerror=report", disk.serial),
-            );
+        self.option("-drive", "file=", disk.path.as_os_str(), &rest).pair("-device", &device);
     }
+}
+
+/// A path that leads to an inherited descriptor, whatever has become of the name it was opened by.
+fn inherited(file: RawFd) -> String {
+    format!("/proc/self/fd/{file}")
 }
 
 /// QEMU's option lists end a value at a comma unless it is doubled.
@@ -118,10 +166,8 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    #[test]
-    fn a_comma_in_a_path_cannot_add_an_option() {
-        let qemu = Qemu::new(PathBuf::from("qemu"), Accelerator::Tcg, None);
-        let spec = MachineSpec {
+    fn spec() -> MachineSpec {
+        MachineSpec {
             kernel: "/k".into(),
             initramfs: "/i".into(),
             memory_mib: 256,
@@ -133,9 +179,35 @@ mod tests {
             }],
             serial_log: "/s".into(),
             engine_log: "/e".into(),
-        };
-        let arguments = build(&qemu, &spec, &Sockets::new().unwrap());
-        let drive = arguments.iter().find(|argument| argument.as_bytes().starts_with(b"file=")).unwrap();
-        assert!(drive.to_str().unwrap().starts_with("file=/state,,readonly=off/base,if=none,"));
+        }
+    }
+
+    fn arguments(ram: Ram) -> Vec<String> {
+        let qemu = Qemu::new(PathBuf::from("qemu"), String::new(), Accelerator::Tcg, None);
+        let arguments = build(&qemu, &spec(), &Sockets::new().unwrap(), ram);
+        arguments.into_iter().map(|argument| argument.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_comma_in_a_path_cannot_add_an_option() {
+        let arguments = arguments(Ram::Private);
+        let drive = arguments.iter().find(|argument| argument.starts_with("file=")).unwrap();
+        assert!(drive.starts_with("file=/state,,readonly=off/base,if=none,"));
+    }
+
+    #[test]
+    fn a_machine_that_is_to_be_frozen_knows_no_disk_of_anybody() {
+        let arguments = arguments(Ram::Template(7));
+        assert!(arguments.iter().all(|argument| !argument.contains("/state")), "{arguments:?}");
+        assert!(arguments.iter().any(|argument| argument.ends_with("mem-path=/proc/self/fd/7,share=on")));
+    }
+
+    #[test]
+    fn a_restored_machine_keeps_what_it_writes_to_itself() {
+        for (read_only, ending) in [(false, ",share=off"), (true, ",share=off,readonly=on,rom=off")] {
+            let arguments = arguments(Ram::Restored { file: 7, read_only });
+            let memory = arguments.iter().find(|argument| argument.contains("mem-path=")).unwrap();
+            assert!(memory.ends_with(&format!("/proc/self/fd/7{ending}")), "{memory}");
+        }
     }
 }

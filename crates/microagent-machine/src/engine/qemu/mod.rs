@@ -1,28 +1,70 @@
 //! QEMU with its `microvm` machine: no firmware to speak of, no PCI, no legacy devices.
 //!
 //! It needs nothing from the host but the program, so it is the engine of every host without a usable KVM, and the one every test can run.
+//!
+//! A guest is frozen by QEMU's migration to a file. Its RAM is left out of that (`x-ignore-shared`): it lies in a file that the frozen
+//! machine has mapped shared and every restored one maps privately, so restoring reads some 70 KB and copies nothing.
 
 mod arguments;
+mod checkpoint;
+mod filter;
+pub(super) mod qmp;
 
-use super::machine::{Logs, Sockets};
-use super::{Accelerator, Capabilities, Engine, Machine, MachineSpec};
+use super::machine::{Logs, Origin, Sockets};
+use super::{Accelerator, Capabilities, DiskSpec, Engine, Machine, MachineSpec, Restore};
 use crate::Error;
+use crate::probe::FileIdentity;
+use crate::template::{Disk, Hardware};
+use arguments::Ram;
+use microagent_checkpoint::Checkpoint;
+use microagent_protocol::Hello;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 /// QEMU on this host.
 #[derive(Clone, Debug)]
 pub struct Qemu {
     program: PathBuf,
+    version: String,
     accelerator: Accelerator,
     tsc_khz: Option<u32>,
 }
 
 impl Qemu {
-    /// QEMU at `program`. `tsc_khz` is the rate of the host's time stamp counter, which an emulated guest sees too, where it
-    /// has a constant one.
-    pub fn new(program: PathBuf, accelerator: Accelerator, tsc_khz: Option<u32>) -> Qemu {
-        Qemu { program, accelerator, tsc_khz }
+    /// QEMU at `program`, which says it has `version`. `tsc_khz` is the rate of the host's time stamp counter, which an emulated guest
+    /// sees too, where it has a constant one.
+    pub fn new(program: PathBuf, version: String, accelerator: Accelerator, tsc_khz: Option<u32>) -> Qemu {
+        Qemu { program, version, accelerator, tsc_khz }
+    }
+
+    fn spawn(
+        &self,
+        spec: &MachineSpec,
+        sockets: Sockets,
+        ram: Ram,
+        files: &[BorrowedFd<'_>],
+        origin: Origin,
+    ) -> Result<Machine, Error> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments::build(self, spec, &sockets, ram));
+        // QEMU reads its configuration from the command line alone.
+        command.env_clear();
+        Machine::spawn(
+            &mut command,
+            &Logs { serial: &spec.serial_log, engine: &spec.engine_log },
+            sockets,
+            files,
+            origin,
+        )
+    }
+
+    /// Whether it can map a file privately that it may only read (8.2 and later).
+    fn maps_read_only(&self) -> bool {
+        let mut numbers = self.version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (8, 2)
     }
 }
 
@@ -36,15 +78,95 @@ impl Engine for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: false, snapshot: false, vsock: false, network: false, warm: false }
+        Capabilities {
+            pause: false,
+            snapshot: false,
+            vsock: false,
+            network: false,
+            warm: true,
+            rehearse: self.accelerator == Accelerator::Tcg,
+        }
+    }
+
+    fn hardware(&self, spec: &MachineSpec) -> Hardware {
+        Hardware {
+            engine: self.name().to_owned(),
+            engine_version: self.version.clone(),
+            program: FileIdentity::of(&self.program),
+            backend: self.accelerator.backend().to_owned(),
+            command_line: arguments::kernel_command_line(self),
+            memory_mib: spec.memory_mib,
+            cpus: spec.cpus,
+            disks: spec.disks.iter().map(disk_shape).collect(),
+        }
     }
 
     fn launch(&self, spec: &MachineSpec) -> Result<Machine, Error> {
-        let sockets = Sockets::new()?;
-        let mut command = Command::new(&self.program);
-        command.args(arguments::build(self, spec, &sockets));
-        // QEMU reads its configuration from the command line alone.
-        command.env_clear();
-        Machine::spawn(command, &Logs { serial: &spec.serial_log, engine: &spec.engine_log }, sockets)
+        self.spawn(spec, Sockets::new()?, Ram::Private, &[], Origin::Boot)
+    }
+
+    fn launch_template(&self, spec: &MachineSpec, memory: &File) -> Result<Machine, Error> {
+        let ram = Ram::Template(memory.as_raw_fd());
+        self.spawn(spec, Sockets::new()?, ram, &[memory.as_fd()], Origin::Boot)
+    }
+
+    fn launch_rehearsal(&self, spec: &MachineSpec, from: &Restore<'_>, memory: &File) -> Result<Machine, Error> {
+        self.load(spec, from, memory, Ram::Rehearsal(memory.as_raw_fd()))
+    }
+
+    fn freeze_rehearsed(
+        &self,
+        machine: &mut Machine,
+        memory: &File,
+        checkpoint: &Checkpoint,
+        state: &File,
+        deadline: Instant,
+    ) -> Result<Hello, Error> {
+        checkpoint::take(machine, memory, checkpoint, state, deadline)
+    }
+
+    fn restore(&self, spec: &MachineSpec, from: &Restore<'_>) -> Result<Machine, Error> {
+        if let Some(engine) = from.checkpoint {
+            return checkpoint::go_on(spec, engine, from.memory, from.frozen);
+        }
+        let ram = Ram::Restored { file: from.memory.as_raw_fd(), read_only: self.maps_read_only() };
+        self.load(spec, from, from.memory, ram)
+    }
+}
+
+impl Qemu {
+    /// Starts a QEMU that loads a frozen machine, with its RAM in `memory`.
+    fn load(&self, spec: &MachineSpec, from: &Restore<'_>, memory: &File, ram: Ram) -> Result<Machine, Error> {
+        let mut sockets = Sockets::new()?;
+        let state = from.state.as_raw_fd();
+        sockets.monitor().prepare()?;
+        if from.frozen.is_some() {
+            sockets.monitor().load(state)?;
+        }
+        let files = [memory.as_fd(), from.state.as_fd()];
+        let origin = Origin::Frozen { state: Some(state), monotonic_ns: None };
+        let mut machine = self.spawn(spec, sockets, ram, &files, origin)?;
+        if let Some(frozen) = from.frozen {
+            machine.greeted(&frozen.hello, Some(frozen.monotonic_ns))?;
+        }
+        Ok(machine)
+    }
+}
+
+fn disk_shape(disk: &DiskSpec) -> Disk {
+    Disk { serial: disk.serial.clone(), writable: disk.mode.is_writable() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_qemu_that_knows_how_maps_memory_it_may_only_read() {
+        for (version, knows) in [("7.2.22", false), ("8.1.5", false), ("8.2.0", true), ("10.0.2", true), ("odd", false)]
+        {
+            let qemu = Qemu::new("/qemu".into(), version.to_owned(), Accelerator::Tcg, None);
+            assert_eq!(qemu.maps_read_only(), knows, "{version}");
+        }
     }
 }

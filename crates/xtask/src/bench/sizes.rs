@@ -1,42 +1,20 @@
-//! Stores to measure in, and the sizes of what is stored.
+//! How large things are: programs, and an image in its forms.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
+use super::Bench;
 use crate::images::DEBIAN_PYTHON;
-use crate::{Error, Result, tool, workspace};
+use crate::{Error, Result, tool};
 
-/// A directory in the cache's file system, removed with this value. It lies there because `/tmp` may be in memory.
-pub(super) struct Store {
-    directory: TempDir,
-}
-
-impl Store {
-    /// An empty one.
-    pub(super) fn new() -> Result<Store> {
-        let cache = workspace::cache("bench")?;
-        let directory = tempfile::tempdir_in(&cache).map_err(Error::file("create a directory in", &cache))?;
-        Ok(Store { directory })
-    }
-
-    /// A state directory with the kernels of the one at `from`, and nothing else.
-    pub(super) fn with_kernel(from: &Path) -> Result<Store> {
-        let store = Store::new()?;
-        tool::capture(Command::new("cp").arg("-a").arg(from.join("kernels")).arg(store.path()))?;
-        Ok(store)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        self.directory.path()
-    }
-}
-
-/// Prints how large the program `microagent` is, the agent in it, and the image's base of `base` bytes.
-pub(super) fn print(microagent: &Path, base: u64) -> Result<()> {
+/// Prints how large the program is, the agent in it, and an image's layers and base.
+pub(super) fn measure(bench: &Bench) -> Result<()> {
+    let report = bench.run(&bench.debian)?;
+    let base = size(Path::new(report["base_path"].as_str().unwrap_or_default()))?;
+    let microagent = bench.microagent.program();
     let (compressed, unpacked) = layer_sizes()?;
     let rows = [
         ("guest agent", size(&agent(microagent)?)?),

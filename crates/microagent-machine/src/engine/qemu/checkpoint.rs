@@ -1,0 +1,82 @@
+//! QEMU as it is after a rehearsal, with the guest's code translated.
+//!
+//! A QEMU that loads a frozen machine has everything but what takes longest in emulation: it translates the guest's code anew. So the process
+//! itself is checkpointed, stopped, with nothing open that belongs to a run, and machines go on from copies of it: no start, no loading, and
+//! translated code that all copies share until they change it.
+
+use super::filter;
+use crate::Error;
+use crate::engine::machine::{Logs, Machine, Origin, Sockets};
+use crate::engine::{Frozen, MachineSpec};
+use microagent_checkpoint::{Capture, Checkpoint, Shared, capture};
+use microagent_protocol::Hello;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::time::Instant;
+
+/// What a copy is given: its ends of the three sockets, and the RAM.
+const CHANNEL: u32 = Checkpoint::FIRST_SLOT;
+const CONSOLE: u32 = CHANNEL + 1;
+const MONITOR: u32 = CHANNEL + 2;
+const RAM: u32 = CHANNEL + 3;
+
+/// Stops a machine and writes its QEMU to `checkpoint`; then has QEMU write the machine to `state`, for whoever cannot use the other. Returns
+/// what the guest said when it was up.
+pub(super) fn take(
+    machine: &mut Machine,
+    memory: &File,
+    checkpoint: &Checkpoint,
+    state: &File,
+    deadline: Instant,
+) -> Result<Hello, Error> {
+    let hello = machine.channel().hello(deadline)?;
+    machine.monitor.stop(deadline)?;
+    let ram = memory.metadata().map_err(|source| Error::Channel { source })?;
+    capture(&Capture {
+        pid: machine.pid().cast_signed(),
+        plan: &checkpoint.plan,
+        memory: &checkpoint.memory,
+        shared: Some(Shared { file: (ram.dev(), ram.ino()), slot: RAM }),
+        forgotten: &machine.files,
+        given: &[(machine.ends.channel, CHANNEL), (machine.ends.console, CONSOLE), (machine.ends.monitor, MONITOR)],
+        filter: &filter::instructions(),
+    })?;
+    machine.monitor.save_stopped(state, deadline)?;
+    Ok(hello)
+}
+
+/// Starts a copy, with the disks of `spec`.
+pub(super) fn go_on(
+    spec: &MachineSpec,
+    checkpoint: &Checkpoint,
+    memory: &File,
+    frozen: Option<&Frozen>,
+) -> Result<Machine, Error> {
+    let mut sockets = Sockets::new()?;
+    let monitor = sockets.monitor();
+    monitor.listen();
+    for (index, disk) in spec.disks.iter().enumerate() {
+        monitor.attach(index, disk.mode, disk.open()?)?;
+    }
+    monitor.go_on()?;
+    let given: [(u32, BorrowedFd<'_>); 4] = [
+        (CHANNEL, sockets.channel_end()),
+        (CONSOLE, sockets.console_end()),
+        (MONITOR, sockets.monitor_end()),
+        (RAM, memory.as_fd()),
+    ];
+    let launch = |source| Error::Launch { program: "a checkpoint of QEMU".into(), source };
+    let mut becoming = checkpoint.command(&given).map_err(launch)?;
+    // Read by nobody but those who look at a list of processes.
+    becoming.command.arg0("qemu-system-x86_64").args(["-machine", "microvm", "-incoming", "checkpoint"]).env_clear();
+    becoming.command.args(spec.disks.iter().flat_map(|disk| ["-hda".as_ref(), disk.path.as_os_str()]));
+    let logs = Logs { serial: &spec.serial_log, engine: &spec.engine_log };
+    let origin = Origin::Frozen { state: None, monotonic_ns: None };
+    let mut machine = Machine::spawn(&mut becoming.command, &logs, sockets, &[], origin)?;
+    if let Some(frozen) = frozen {
+        machine.greeted(&frozen.hello, Some(frozen.monotonic_ns))?;
+    }
+    Ok(machine)
+}

@@ -1,0 +1,209 @@
+//! How a machine comes up: restored from a template, or booted.
+//!
+//! Templates are a matter of speed alone. Whatever goes wrong with one before the guest has answered its boot request, when nothing of the
+//! run has happened in it, the run goes on with a machine that is booted; and says so.
+
+use super::session::{self, Session};
+use super::{Run, Start};
+use crate::options::Templates;
+use crate::progress::Event;
+use crate::{Error, Interrupt};
+use microagent_machine::Error as Cause;
+use microagent_machine::engine::{Machine, MachineSpec};
+use microagent_machine::template::{Claim, Found, Making, Shape, Template};
+use microagent_state::{Workspace, WorkspaceRecord};
+use std::time::{Duration, Instant};
+
+/// How long a guest may take from power-on to its first word. A second on an idle host, a hundred times that when every host processor
+/// is busy with something else or the host is itself emulated.
+const BOOT_LIMIT: Duration = Duration::from_mins(3);
+
+/// How long a restored guest may take until it has its disks. A quarter of a second in emulation on an idle host.
+const RESTORE_LIMIT: Duration = Duration::from_mins(1);
+
+/// The caller's deadline, and the time it was made of.
+type Limit = Option<(Instant, Duration)>;
+
+/// A machine that is to come up.
+struct Coming<'a> {
+    workspace: &'a Workspace,
+    record: &'a WorkspaceRecord,
+    spec: MachineSpec,
+    limit: Limit,
+}
+
+impl Coming<'_> {
+    /// The caller's deadline, or `ours` from now.
+    fn within(&self, ours: Duration) -> Instant {
+        let ours = Instant::now() + ours;
+        self.limit.map_or(ours, |(deadline, _)| deadline.min(ours))
+    }
+
+    fn is_late(&self) -> bool {
+        self.limit.is_some_and(|(deadline, _)| Instant::now() >= deadline)
+    }
+}
+
+impl Run<'_> {
+    /// A machine that is this workspace's.
+    pub(super) fn bring_up(
+        &mut self,
+        workspace: &Workspace,
+        record: &WorkspaceRecord,
+        limit: Limit,
+    ) -> Result<Session, Error> {
+        let spec = session::spec(&self.parts, workspace, record);
+        let coming = Coming { workspace, record, spec, limit };
+        if self.options.templates == Templates::On
+            && self.parts.engine.capabilities().warm
+            && let Some(session) = self.warm(&coming)?
+        {
+            return Ok(session);
+        }
+        self.start = Start::Cold;
+        self.rehearsed = false;
+        let machine = self.parts.engine.launch(&coming.spec)?;
+        let mut session = Session::new(machine, &self.parts, workspace);
+        let _killed = kill_at(&self.options.interrupt, session.machine());
+        match session.boot(record, &mut self.watch, coming.within(BOOT_LIMIT)) {
+            Ok(()) => Ok(session),
+            Err(_) if self.options.interrupt.is_stopped() => Err(Error::Interrupted),
+            Err(error) => Err(session.explain(error, limit, record)),
+        }
+    }
+
+    /// A machine restored from a template, which is made if there is none; `None` if that cannot be.
+    fn warm(&mut self, coming: &Coming<'_>) -> Result<Option<Session>, Error> {
+        let hardware = self.parts.engine.hardware(&coming.spec);
+        let shape = Shape::new(&self.parts.kernel, &self.parts.initramfs, hardware);
+        let store = self.client.template_store();
+        match store.find(&shape) {
+            Found::Template(template) => return self.restore(coming, &template),
+            Found::Distrusted(why) => self.note(format!("the template was discarded: {why}")),
+            Found::Absent => {}
+        }
+        match store.claim(&shape) {
+            Ok(Claim::Making(making)) => self.make(coming, *making),
+            Ok(Claim::Made(template)) => self.restore(coming, &template),
+            Ok(Claim::Busy) => {
+                self.note("another run is making the template".to_owned());
+                Ok(None)
+            }
+            Err(error) => {
+                self.note(format!("no template was made: {error}"));
+                Ok(None)
+            }
+        }
+    }
+
+    fn restore(&mut self, coming: &Coming<'_>, template: &Template) -> Result<Option<Session>, Error> {
+        self.start = Start::Warm;
+        self.rehearsed = template.is_rehearsed();
+        let machine = self.parts.engine.restore(&coming.spec, &template.restore());
+        let outcome = machine.map_err(Error::from).and_then(|machine| self.assemble(coming, machine));
+        match outcome {
+            Ok(session) => Ok(Some(session)),
+            Err(error) => {
+                self.give_up(coming, error, "the template was discarded")?;
+                // One that cannot be removed now is found by the next run, which fares as this one did.
+                let _ = self.client.template_store().discard(template);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Boots a machine, freezes it, and restores this run's from it. That one gets ready while the other boots. The template is written down
+    /// when it has been seen to work.
+    fn make(&mut self, coming: &Coming<'_>, making: Making) -> Result<Option<Session>, Error> {
+        self.start = Start::MadeTemplate;
+        if let Some(note) = making.note() {
+            self.note(note.to_owned());
+        }
+        let made = self.freeze(coming, &making).and_then(|(machine, done)| Ok((self.assemble(coming, machine)?, done)));
+        match made {
+            Ok((session, mut done)) => {
+                let frozen = session.machine().frozen();
+                self.publishing = Some(std::thread::spawn(move || {
+                    done.kill()?;
+                    Ok(frozen.map_or(Ok(()), |frozen| making.publish(frozen))?)
+                }));
+                Ok(Some(session))
+            }
+            Err(error) => self.give_up(coming, error, "no template was made").map(|()| None),
+        }
+    }
+
+    /// Freezes a machine, and returns another that is being restored from it, and the first, which has been stopped.
+    fn freeze(&mut self, coming: &Coming<'_>, making: &Making) -> Result<(Machine, Machine), Error> {
+        let engine = &self.parts.engine;
+        let limit = coming.within(BOOT_LIMIT);
+        let (serial_log, engine_log) = (making.scratch("serial.log"), making.scratch("engine.log"));
+        let spec = MachineSpec { serial_log, engine_log, ..coming.spec.clone() };
+        let mut first = engine.launch_template(&spec, making.memory())?;
+        let _killed = kill_at(&self.options.interrupt, &first);
+        let mut restored = engine.restore(&coming.spec, &making.restore())?;
+        let hello = first.engine_up(limit).and_then(|()| {
+            self.watch.lap(|timing| &mut timing.engine_ms);
+            first.freeze(making.state(), limit)
+        });
+        let hello = hello.map_err(|error| reason(&mut first, error))?;
+        restored.load(&hello).map_err(|error| reason(&mut restored, error))?;
+        self.watch.lap(|timing| &mut timing.guest_ms);
+        // It takes memory and nothing else from now on, so nobody waits for its end.
+        first.killer().kill();
+        Ok((restored, first))
+    }
+
+    fn assemble(&mut self, coming: &Coming<'_>, machine: Machine) -> Result<Session, Error> {
+        let mut session = Session::new(machine, &self.parts, coming.workspace);
+        let _killed = kill_at(&self.options.interrupt, session.machine());
+        match session.boot(coming.record, &mut self.watch, coming.within(RESTORE_LIMIT)) {
+            Ok(()) => Ok(session),
+            Err(Error::Machine(error)) => Err(reason(session.machine_mut(), error).into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Books a failure to the template, unless it is the caller who ended it.
+    fn give_up(&mut self, coming: &Coming<'_>, error: Error, what: &str) -> Result<(), Error> {
+        if self.options.interrupt.is_stopped() {
+            return Err(Error::Interrupted);
+        }
+        if coming.is_late() && matches!(error, Error::Machine(Cause::DeadlinePassed)) {
+            return Err(session::timed_out(coming.limit, coming.record).unwrap_or(error));
+        }
+        self.note(format!("{what}: {error}"));
+        Ok(())
+    }
+
+    fn note(&mut self, note: String) {
+        self.client.progress().event(Event::Template { note: &note });
+        self.template_note = Some(match self.template_note.take() {
+            Some(before) => format!("{before}; {note}"),
+            None => note,
+        });
+    }
+
+    /// Waits until a template of this run is written down.
+    pub(super) fn finish_template(&mut self) {
+        let Some(publishing) = self.publishing.take() else { return };
+        let failure = match publishing.join() {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "its writer failed".to_owned(),
+        };
+        self.start = Start::Cold;
+        self.note(format!("the template was not kept: {failure}"));
+    }
+}
+
+/// Of a guest that went away, why.
+fn reason(machine: &mut Machine, error: Cause) -> Cause {
+    if matches!(error, Cause::GuestLost) { machine.post_mortem() } else { error }
+}
+
+/// Kills a machine that is not up yet when the run is interrupted.
+fn kill_at(interrupt: &Interrupt, machine: &Machine) -> crate::interrupt::Listening {
+    let killer = machine.killer();
+    interrupt.listen(move |_| killer.kill())
+}

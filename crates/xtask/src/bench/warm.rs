@@ -1,0 +1,58 @@
+//! A run as a user has it, from prompt to prompt: the machine is restored from a template that an earlier run made.
+
+use super::Bench;
+use super::goal::Goal;
+use super::podman::{Network, Podman};
+use super::sample::{Sample, in_turns, time};
+use crate::{Error, Result, tool};
+
+const GOAL: &str = "`microagent run IMAGE true`, warm";
+const GOAL_NETWORK: &str = "the same / `podman run --rm`, its default network";
+const GOAL_NONE: &str = "the same / `podman run --rm --network none`";
+
+pub(super) fn measure(bench: &Bench) -> Result<Vec<Goal>> {
+    let podman = Podman::new()?;
+    println!("\n{:<38}{:>26}{:>26}{:>26}", "run IMAGE true, in ms", "microagent", "podman", "podman, no network");
+    let goals = compare(bench, &podman, "busybox", &bench.busybox)?;
+    compare(bench, &podman, "debian-python", &bench.debian)?;
+    println!("{:<38}{:>52.1}", "of podman's: entering its namespaces", podman.entering()?);
+    Ok(goals)
+}
+
+/// Compares runs of `image`, after one on each side that is not counted.
+fn compare(bench: &Bench, podman: &Podman, name: &str, image: &str) -> Result<Vec<Goal>> {
+    tool::capture(&mut podman.pull(image))?;
+    tool::capture(&mut podman.run(image, Network::None))?;
+    let refused = refusal(podman, image)?;
+    bench.run(image)?;
+    let start = bench.run(image)?["start"].clone();
+    if start != "warm" {
+        return Err(Error::Check(format!("a run of `{image}` after another was not warm, but {start}")));
+    }
+    let ours = || time(&mut bench.microagent.command(["run", "--quiet", image, "true"]));
+    let alone = || time(&mut podman.run(image, Network::None));
+    let connected = || match &refused {
+        None => time(&mut podman.run(image, Network::Default)),
+        Some(_) => Ok(f64::NAN),
+    };
+    let [ours, connected, alone] = in_turns(bench.times, [&ours, &connected, &alone])?;
+    println!("{name:<38}{:>26}{:>26}{:>26}", ours.to_string(), connected.to_string(), alone.to_string());
+    let ratio = |peer: &Sample| ours.median() / peer.median();
+    println!("{:<38}{:>26}{:>26.2}{:>26.2}", "ratio of the medians", "", ratio(&connected), ratio(&alone));
+    Ok(vec![
+        Goal::at_most(0.2, "s", GOAL, ours.median() / 1e3),
+        match &refused {
+            None => Goal::at_most(0.5, "x", GOAL_NETWORK, ratio(&connected)),
+            Some(why) => Goal::unmeasured(0.5, "x", GOAL_NETWORK, why),
+        },
+        Goal::at_most(1.2, "x", GOAL_NONE, ratio(&alone)),
+    ])
+}
+
+/// Why podman's default network does not work here, if it does not: that takes a kernel with bridges and a firewall.
+fn refusal(podman: &Podman, image: &str) -> Result<Option<String>> {
+    let output = tool::output(&mut podman.run(image, Network::Default))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let reason = || said.lines().last().unwrap_or("it said nothing").to_owned();
+    Ok((!output.status.success()).then(reason))
+}
