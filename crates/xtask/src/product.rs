@@ -12,18 +12,26 @@ use crate::{Result, tool, workspace};
 pub struct Product {
     program: PathBuf,
     state: PathBuf,
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Product {
     /// Builds the program, to be used with the directory `state`.
     pub fn build(build: Build, state: PathBuf) -> Result<Product> {
-        Ok(Product { program: workspace::microagent(build)?, state })
+        Ok(Product { program: workspace::microagent(build)?, state, environment: Vec::new() })
     }
 
     /// The same program with another state directory.
     #[must_use]
     pub fn with_state(&self, state: &Path) -> Product {
-        Product { program: self.program.clone(), state: state.to_owned() }
+        Product { state: state.to_owned(), ..self.clone() }
+    }
+
+    /// The same, with a variable in its environment.
+    #[must_use]
+    pub fn with_environment(mut self, name: &'static str, value: &'static str) -> Product {
+        self.environment.push((name, value));
+        self
     }
 
     /// The program.
@@ -39,7 +47,7 @@ impl Product {
     /// A command of the program.
     pub fn command(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--state-dir").arg(&self.state).args(arguments);
+        command.envs(self.environment.iter().copied()).arg("--state-dir").arg(&self.state).args(arguments);
         command
     }
 

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 const GOAL: &str = "memory of ten idle machines from one template / one (PSS)";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Goal>> {
-    bench.run(&bench.busybox)?;
+    bench.warm_up()?;
     let [one, ten] = [idle(bench, "1")?, idle(bench, "10")?];
     println!("\n{:<38}{:>26}{:>26}", "idle machines, PSS of engines in MiB", "one", "ten");
     println!("{:<38}{one:>26.1}{ten:>26.1}", "busybox");

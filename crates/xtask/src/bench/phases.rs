@@ -8,6 +8,7 @@ const GOAL: &str = "`exec` in a running machine / fork and exec in the guest";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Goal>> {
     let times = bench.times.to_string();
+    bench.warm_up()?;
     for (what, verb) in [("A warm run taken apart", "ready"), ("A cold run taken apart", "boot")] {
         let line = ["perf", verb, "--image", &bench.busybox, "--iterations", &times];
         println!("\n{what}\n{}", tool::capture(&mut bench.microagent.command(line))?.trim_end());

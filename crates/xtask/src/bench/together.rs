@@ -12,7 +12,7 @@ const MANY: usize = 8;
 const GOAL: &str = "eight warm runs at once / one";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Goal>> {
-    bench.run(&bench.busybox)?;
+    bench.warm_up()?;
     let [one, many] = in_turns(bench.times, [&|| at_once(bench, 1), &|| at_once(bench, MANY)])?;
     println!("\n{:<38}{:>26}{:>26}", "warm runs at once, in ms", "one", "eight");
     println!("{:<38}{:>26}{:>26}", "until the last has ended", one.to_string(), many.to_string());

@@ -24,10 +24,11 @@ fn compare(bench: &Bench, podman: &Podman, name: &str, image: &str) -> Result<Ve
     tool::capture(&mut podman.pull(image))?;
     tool::capture(&mut podman.run(image, Network::None))?;
     let refused = refusal(podman, image)?;
-    bench.run(image)?;
-    let start = bench.run(image)?["start"].clone();
-    if start != "warm" {
-        return Err(Error::Check(format!("a run of `{image}` after another was not warm, but {start}")));
+    bench.warm_up()?;
+    let report = bench.run(image)?;
+    let (start, rehearsed) = (&report["start"], &report["rehearsed"]);
+    if start != "warm" || rehearsed != true {
+        return Err(Error::Check(format!("a run of `{image}` was not warm, but {start}; rehearsed: {rehearsed}")));
     }
     let ours = || time(&mut bench.microagent.command(["run", "--quiet", image, "true"]));
     let alone = || time(&mut podman.run(image, Network::None));
