@@ -38,6 +38,7 @@ pub(crate) fn boot() -> Result<Agent, BootError> {
     mount_kernel_file_systems()?;
     load_modules();
     processors::bring_up();
+    processors::stay_on_first();
     // Without it fewer commands run at once. Memory needs no such care: the kernel never kills PID 1 for it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(OPEN_FILES), ..command::OPEN_FILES });
     loopback_up()?;

@@ -5,6 +5,7 @@
 //! runs is written as a [`Refusal`] to the report pipe; the pipe closes silently when the program takes over.
 
 use crate::lookup;
+use crate::processors;
 use crate::refusal::{quoted, refusal};
 use crate::sys::{self, StringArray};
 use crate::users::{User, UserError};
@@ -65,6 +66,7 @@ fn prepare(exec: &Exec, workspace: BorrowedFd<'_>, pipes: &Pipes) -> Result<Stri
     let user = find_user(&exec.user)?;
     system("hand over its pipes", own_pipes(exec, &user))?;
     make_directory(&exec.cwd)?;
+    processors::use_all();
     become_user(&user)?;
     chdir(exec.cwd.as_str()).map_err(|error| {
         let what = format!("cannot enter working directory {} as user id {}: {error}", quoted(&exec.cwd), user.uid);
