@@ -29,7 +29,7 @@ pub struct Capture<'a> {
     /// Receives the memory; sparse.
     pub memory: &'a File,
     /// The one file that the process may have mapped shared. Its descriptors are given anew too.
-    pub shared: Option<Shared>,
+    pub shared: Option<Shared<'a>>,
     /// Devices and inodes of files that copies do without if the process has them open: it has read them, and will not again.
     pub forgotten: &'a [(u64, u64)],
     /// Descriptors of the process that a copy is given anew, each with the slot (from [`Checkpoint::FIRST_SLOT`](crate::Checkpoint::FIRST_SLOT) on) it is given in.
@@ -40,10 +40,10 @@ pub struct Capture<'a> {
 }
 
 /// A file that copies map privately, from a descriptor they are given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shared {
-    /// Its device and inode.
-    pub file: (u64, u64),
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<'a> {
+    /// The file.
+    pub file: &'a File,
     /// The slot its descriptor is given in.
     pub slot: u32,
 }

@@ -2,7 +2,7 @@
 
 use crate::format::SLOTS;
 use crate::plan::{Plan, number};
-use crate::{Capture, Error};
+use crate::{Capture, Error, Shared};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -50,7 +50,8 @@ pub(crate) fn add(plan: &mut Plan, request: &Capture) -> Result<(), Error> {
 /// Where the caller of a copy leaves it.
 fn slot(request: &Capture, descriptor: &Descriptor) -> Option<u32> {
     let given = request.given.iter().find(|(given, _)| *given == descriptor.number).map(|&(_, slot)| slot);
-    given.or(request.shared.filter(|shared| shared.file == descriptor.file).map(|shared| shared.slot))
+    let is_it = |shared: &Shared| shared.file.metadata().is_ok_and(|file| (file.dev(), file.ino()) == descriptor.file);
+    given.or(request.shared.filter(is_it).map(|shared| shared.slot))
 }
 
 fn make(plan: &mut Plan, descriptor: &Descriptor, number: u64) -> Result<(), Error> {

@@ -29,6 +29,7 @@ mod mappings;
 mod memory;
 mod plan;
 mod restore;
+mod sparse;
 #[allow(unsafe_code)]
 mod tracee;
 

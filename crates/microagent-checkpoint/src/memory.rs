@@ -9,6 +9,7 @@ use crate::capture::Shared;
 use crate::format::{ADDRESS_SPACE_END, Action, LOADER_ADDRESS, MEMORY_SLOT, RESERVED_END, SLOTS};
 use crate::mappings::{self, Mapping};
 use crate::plan::{Plan, number};
+use crate::sparse;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -25,8 +26,8 @@ const READ_ONLY_CLOSED_ON_EXEC: u64 = 0o200_0000;
 /// `MAP_PRIVATE | MAP_FIXED`, and with it `MAP_NORESERVE` and `MAP_ANONYMOUS`.
 const FIXED: u64 = 0x12;
 const FIXED_NO_RESERVE: u64 = FIXED | 0x4000;
-const ANONYMOUS: u64 = FIXED_NO_RESERVE | 0x20;
-const NO_FILE: u64 = u64::MAX;
+pub(crate) const ANONYMOUS: u64 = FIXED_NO_RESERVE | 0x20;
+pub(crate) const NO_FILE: u64 = u64::MAX;
 
 /// First of the descriptors of program files, counted from [`SLOTS`].
 const FILES: u32 = 100;
@@ -43,7 +44,7 @@ const OF_FILE: u64 = 1 << 61;
 /// Saves memory and adds the steps that map it.
 pub(crate) struct Saver<'a> {
     pid: i32,
-    shared: Option<Shared>,
+    shared: Option<Shared<'a>>,
     process: File,
     pagemap: File,
     /// Where memory is saved, and how much of the file is in use.
@@ -55,10 +56,10 @@ pub(crate) struct Saver<'a> {
 }
 
 /// A mapping of the copy, in the arguments of `mmap`.
-type Mapped = [u64; 6];
+pub(crate) type Mapped = [u64; 6];
 
 impl<'a> Saver<'a> {
-    pub(crate) fn new(pid: i32, shared: Option<Shared>, memory: &'a File) -> Result<Saver<'a>, Error> {
+    pub(crate) fn new(pid: i32, shared: Option<Shared<'a>>, memory: &'a File) -> Result<Saver<'a>, Error> {
         let open = |name: &str| {
             File::open(format!("/proc/{pid}/{name}"))
                 .map_err(|source| Error::Trace { action: "read the memory of", source })
@@ -97,11 +98,24 @@ impl<'a> Saver<'a> {
             kernels.iter().flat_map(|k| [k.start, k.length(), u64::from(k.name == "[vdso]")]).collect();
         let pieces = [plan.words(&pieces), kernels.len() as u64];
         plan.step(Action::Clear, &pieces, 0);
-        for arguments in merged(mapped) {
-            plan.call(number::MMAP, &arguments, arguments[0]);
+        for whole in merged(mapped) {
+            for arguments in self.without_holes(whole)? {
+                plan.call(number::MMAP, &arguments, arguments[0]);
+            }
         }
         plan.step(Action::Place, &pieces, 0);
         Ok(self.saved)
+    }
+
+    /// A mapping of a file that is mostly holes, as mappings that leave them out.
+    fn without_holes(&self, whole: Mapped) -> Result<Vec<Mapped>, Error> {
+        let slot = whole[4];
+        let shared = self.shared.filter(|shared| slot == u64::from(SLOTS + shared.slot));
+        match shared.map(|shared| shared.file) {
+            Some(file) => sparse::split(file, whole),
+            None if slot == u64::from(SLOTS + MEMORY_SLOT) => sparse::split(self.memory, whole),
+            None => Ok(vec![whole]),
+        }
     }
 
     fn check_sharing(&self, mapping: &Mapping) -> Result<(), Error> {
@@ -113,7 +127,8 @@ impl<'a> Saver<'a> {
     }
 
     fn is_the_shared_file(&self, mapping: &Mapping) -> bool {
-        self.shared.is_some_and(|shared| shared.file.1 == mapping.inode && mapping.inode != 0)
+        let is_it = |shared: Shared| shared.file.metadata().is_ok_and(|file| file.ino() == mapping.inode);
+        mapping.inode != 0 && self.shared.is_some_and(is_it)
     }
 
     fn map(&mut self, plan: &mut Plan, mapping: &Mapping) -> Result<Mapped, Error> {

@@ -173,6 +173,22 @@ fn where_code_cannot_be_run_from_tmpfs_the_engine_is_on_disk() {
 }
 
 #[test]
+fn what_machines_touch_does_not_stay() {
+    let host = rehearsed();
+    let client = microagent::Client::open(Some(host.state())).unwrap();
+    let taken = || client.templates().unwrap()[0].bytes();
+    says(&host, "true");
+    let before = taken();
+    // In a machine of 256 MiB, of which its template has touched a third.
+    assert_eq!(
+        says(&host, "dd if=/dev/urandom of=/dev/shm/x bs=1M count=90 2>/dev/null; du -k /dev/shm/x | cut -f1"),
+        "92160\n"
+    );
+    let grown = taken() - before;
+    assert!(grown < 4 << 20, "the template has grown by {grown} bytes");
+}
+
+#[test]
 fn sixteen_at_once_and_many_in_a_row_leave_nothing() {
     let host = rehearsed();
     let memory =

@@ -22,6 +22,10 @@ pub(super) const STATE: &str = "state";
 
 const VERSION: u32 = 1;
 
+/// What a machine touches of RAM that the frozen one had not touched becomes part of a file on tmpfs, though it is mapped privately. A
+/// template that has come to hold that much memory of no content is made anew.
+const MAX_GROWTH: u64 = 128 << 20;
+
 /// Most bytes of a record, and of a state, that are read: many times what is written.
 const MAX_RECORD: u64 = 64 << 10;
 const MAX_STATE: u64 = 64 << 20;
@@ -64,6 +68,8 @@ pub(super) struct FileRecord {
     device: u64,
     inode: u64,
     size: u64,
+    /// What it took, in bytes, when it was written.
+    taken: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
@@ -174,6 +180,7 @@ impl FileRecord {
             device: file.dev(),
             inode: file.ino(),
             size: file.size(),
+            taken: file.blocks() * 512,
             modified: (file.mtime(), file.mtime_nsec()),
             changed: (file.ctime(), file.ctime_nsec()),
         }
@@ -184,7 +191,12 @@ impl FileRecord {
         let file = open(&self.path(directory)).map_err(|error| format!("cannot be opened: {error}"))?;
         let metadata = file.metadata().map_err(|error| error.to_string())?;
         check_owner(&metadata)?;
-        if FileRecord::of(self.place, self.name.clone(), &metadata) == *self {
+        let found = FileRecord::of(self.place, self.name.clone(), &metadata);
+        let growth = found.taken.saturating_sub(self.taken);
+        if self.place == MemoryPlace::Tmpfs && growth > MAX_GROWTH {
+            return Err(format!("has grown by {} MiB", growth >> 20));
+        }
+        if (FileRecord { taken: self.taken, ..found }) == *self {
             Ok(file)
         } else {
             Err("has changed since it was written".to_owned())

@@ -12,7 +12,6 @@ use microagent_checkpoint::{Capture, Checkpoint, Shared, capture};
 use microagent_protocol::Hello;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::time::Instant;
 
@@ -33,12 +32,11 @@ pub(super) fn take(
 ) -> Result<Hello, Error> {
     let hello = machine.channel().hello(deadline)?;
     machine.monitor.stop(deadline)?;
-    let ram = memory.metadata().map_err(|source| Error::Channel { source })?;
     capture(&Capture {
         pid: machine.pid().cast_signed(),
         plan: &checkpoint.plan,
         memory: &checkpoint.memory,
-        shared: Some(Shared { file: (ram.dev(), ram.ino()), slot: RAM }),
+        shared: Some(Shared { file: memory, slot: RAM }),
         forgotten: &machine.files,
         given: &[(machine.ends.channel, CHANNEL), (machine.ends.console, CONSOLE), (machine.ends.monitor, MONITOR)],
         filter: &filter::instructions(),
