@@ -1,6 +1,7 @@
 //! Everything that can keep a process from being captured or a copy from being made.
 
 use crate::format::{EXIT_BAD_PLAN, EXIT_CALL_FAILED, EXIT_FILE_CHANGED};
+use std::fmt;
 use std::io;
 use std::process::ExitStatus;
 
@@ -55,6 +56,16 @@ pub enum LoaderFailure {
     BadPlan,
     /// The kernel refused a step.
     CallFailed,
+}
+
+impl fmt::Display for LoaderFailure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            LoaderFailure::FileChanged => "a program file of it has changed",
+            LoaderFailure::BadPlan => "its plan is damaged",
+            LoaderFailure::CallFailed => "the kernel refused a step of its plan",
+        })
+    }
 }
 
 impl LoaderFailure {

@@ -128,7 +128,8 @@ impl<'a> Saver<'a> {
 
     fn is_the_shared_file(&self, mapping: &Mapping) -> bool {
         let is_it = |shared: Shared| shared.file.metadata().is_ok_and(|file| file.ino() == mapping.inode);
-        mapping.inode != 0 && self.shared.is_some_and(is_it)
+        // Inodes of different file systems may be equal; program files are not mapped shared.
+        mapping.shared && mapping.inode != 0 && self.shared.is_some_and(is_it)
     }
 
     fn map(&mut self, plan: &mut Plan, mapping: &Mapping) -> Result<Mapped, Error> {

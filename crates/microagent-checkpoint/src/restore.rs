@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process::Command;
 
-static LOADER: &[u8] = include_bytes!(env!("MICROAGENT_LOADER"));
+const LOADER: &[u8] = include_bytes!(env!("MICROAGENT_LOADER"));
 
 /// A checkpoint, opened.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Differs between versions of this crate that cannot read each other's checkpoints, or would make other copies of them: the loader itself.
+    pub const FORMAT: &[u8] = LOADER;
+
     /// The first slot for what a copy is given.
     pub const FIRST_SLOT: u32 = 2;
 
@@ -29,9 +32,7 @@ impl Checkpoint {
         let own = [(PLAN_SLOT, self.plan.as_fd()), (MEMORY_SLOT, self.memory.as_fd())];
         let mut descriptors = Vec::new();
         for (slot, descriptor) in own.iter().chain(given) {
-            // High up, so that putting one into its slot cannot close another that is still to be put into its own.
-            let above = (SLOTS + 64).cast_signed();
-            let copy = rustix::io::fcntl_dupfd_cloexec(descriptor, above)?;
+            let copy = rustix::io::fcntl_dupfd_cloexec(descriptor, 0)?;
             descriptors.push(((SLOTS + slot).cast_signed(), copy));
         }
         let program = format!("/proc/self/fd/{}", loader.as_raw_fd());
@@ -49,7 +50,7 @@ impl Checkpoint {
 /// A command that becomes a copy when it is spawned, and what it needs until then.
 #[derive(Debug)]
 pub struct Becoming {
-    /// The command. Its arguments are seen in process lists and by nobody else.
+    /// The command. A copy has neither its arguments nor its environment.
     pub command: Command,
     _loader: File,
     _descriptors: Vec<OwnedFd>,
@@ -57,22 +58,46 @@ pub struct Becoming {
 
 #[allow(unsafe_code)]
 mod filling {
-    use super::{Command, RawFd};
+    use super::{Command, RawFd, SLOTS};
     use std::io;
     use std::os::unix::process::CommandExt;
 
-    /// Has the child put each descriptor into its slot, where it stays open.
-    pub(super) fn fill_slots(command: &mut Command, moves: Vec<(RawFd, RawFd)>) {
+    /// Beyond all slots there are.
+    const ABOVE_SLOTS: libc::c_int = SLOTS.cast_signed() + 64;
+
+    /// Has the child put each descriptor into its slot, where it stays open. A copy needs more descriptors than some processes may have.
+    pub(super) fn fill_slots(command: &mut Command, mut moves: Vec<(RawFd, RawFd)>) {
         let fill = move || {
-            for &(from, to) in &moves {
+            raise_limit();
+            // First out of the way, so that putting one into its slot cannot close another that is still to be put into its own.
+            for (from, _) in &mut moves {
                 // SAFETY: the child's descriptors are a copy of the parent's, which keeps the sources open until it has spawned.
+                *from = unsafe { libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, ABOVE_SLOTS) };
+                if *from < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            for &(from, to) in &moves {
+                // SAFETY: as above.
                 if unsafe { libc::dup2(from, to) } < 0 {
                     return Err(io::Error::last_os_error());
                 }
             }
             Ok(())
         };
-        // SAFETY: between fork and exec the closure makes system calls only.
+        // SAFETY: between fork and exec the closure makes system calls and writes to its own list only.
         unsafe { command.pre_exec(fill) };
+    }
+
+    /// Lets the child have as many descriptors as it may. Where that is not enough, the next step fails.
+    fn raise_limit() {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: both calls take a structure of ours.
+        unsafe {
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            }
+        }
     }
 }

@@ -53,7 +53,9 @@ impl Tracee {
         for id in thread_ids(pid)? {
             // SAFETY: these requests take no pointers.
             if unsafe { libc::ptrace(libc::PTRACE_SEIZE, id, 0, 0) } != 0 {
-                return Err(failed("trace"));
+                // One that has ended since it was listed.
+                let has_ended = io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
+                return Err(if has_ended { Error::Busy } else { failed("trace") });
             }
             tracee.threads.push(id);
             // SAFETY: as above.
@@ -171,7 +173,10 @@ fn wait(id: pid_t) -> Result<(), Error> {
         if waited == id && libc::WIFSTOPPED(status) {
             return Ok(());
         }
-        if waited == id || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+        if waited == id {
+            return Err(Error::Busy);
+        }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             return Err(failed("wait for"));
         }
     }

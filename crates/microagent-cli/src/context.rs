@@ -33,6 +33,11 @@ impl Context {
         if self.settings.templates { Templates::On } else { Templates::Off }
     }
 
+    /// Whether templates rehearse after a run.
+    pub(crate) fn rehearses(&self) -> bool {
+        self.settings.rehearsal
+    }
+
     /// Opens the state directory, with progress shown as the settings say.
     pub(crate) fn client(&self) -> Result<Client, Error> {
         let client = Client::open(self.settings.state_dir.as_deref())?;

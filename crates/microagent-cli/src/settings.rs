@@ -54,6 +54,7 @@ struct ConfigFile {
     state_dir: Option<PathBuf>,
     propagate_exit_code: Option<bool>,
     templates: Option<bool>,
+    rehearsal: Option<bool>,
 }
 
 /// How this invocation behaves.
@@ -67,6 +68,8 @@ pub(crate) struct Settings {
     pub(crate) propagate_exit_code: bool,
     /// Machines are restored from templates.
     pub(crate) templates: bool,
+    /// After a run, its template rehearses in the background.
+    pub(crate) rehearsal: bool,
 }
 
 impl Settings {
@@ -104,6 +107,7 @@ impl Settings {
                 .or(file.propagate_exit_code)
                 .unwrap_or(false),
             templates: environment::switch("MICROAGENT_TEMPLATES")?.or(file.templates).unwrap_or(true),
+            rehearsal: environment::switch("MICROAGENT_REHEARSAL")?.or(file.rehearsal).unwrap_or(true),
         })
     }
 }

@@ -36,7 +36,7 @@ fn shape(cpus: u32) -> Shape {
         engine_version: "7.2.22".into(),
         program: FileIdentity::of("/proc/self/exe".as_ref()),
         backend: "linux-tcg".into(),
-        command_line: "quiet".into(),
+        arguments: "a".into(),
         memory_mib: 1,
         cpus,
         disks: vec![Disk { serial: "base".into(), writable: false }],

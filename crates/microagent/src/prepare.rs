@@ -110,14 +110,25 @@ impl Preparation<'_> {
         let store = self.client.template_store();
         let making = store.claim_rehearsal(&shape, &template).map_err(microagent_machine::Error::from)?;
         self.prepared.busy = making.is_none();
-        making.map_or(Ok(()), |making| self.rehearse(&template, making))
+        let rehearsed = making.map_or(Ok(()), |making| self.rehearse(&template, making));
+        if let Err(error) = &rehearsed
+            && !self.interrupt.is_stopped()
+        {
+            store.note_failed_rehearsal(&template, &error.to_string());
+        }
+        rehearsed
     }
 
     /// The template that there is, or is made; `None` when somebody else makes it.
     fn template(&mut self, shape: &Shape) -> Result<Option<Template>, Error> {
         let store = self.client.template_store();
-        if let Found::Template(template) = store.find(shape) {
-            return Ok(Some(template));
+        match store.find(shape) {
+            Found::Template(template) => return Ok(Some(template)),
+            Found::Unusable(why) => {
+                self.prepared.note = Some(why);
+                return Ok(None);
+            }
+            Found::Absent | Found::Distrusted(_) => {}
         }
         match store.claim(shape).map_err(microagent_machine::Error::from)? {
             Claim::Made(template) => Ok(Some(template)),
@@ -126,7 +137,7 @@ impl Preparation<'_> {
                 self.make(*making)?;
                 match store.find(shape) {
                     Found::Template(template) => Ok(Some(template)),
-                    Found::Absent | Found::Distrusted(_) => Ok(None),
+                    Found::Absent | Found::Unusable(_) | Found::Distrusted(_) => Ok(None),
                 }
             }
         }
@@ -155,9 +166,8 @@ impl Preparation<'_> {
         let mut machine = self.engine.launch_rehearsal(&spec, &template.restore(), making.memory())?;
         let _killed = self.kill_at_interrupt(&machine);
         let Some(checkpoint) = making.checkpoint() else { return Ok(()) };
-        let rehearsed = rehearsal::perform(&mut machine, &disks, limit).and_then(|()| {
-            Ok(self.engine.freeze_rehearsed(&mut machine, making.memory(), checkpoint, making.state(), limit)?)
-        });
+        let rehearsed = rehearsal::perform(&mut machine, &disks, limit)
+            .and_then(|()| Ok(self.engine.freeze_rehearsed(&mut machine, making.memory(), checkpoint, limit)?));
         let hello = rehearsed.map_err(|error| reason(&mut machine, error))?;
         machine.kill()?;
         let copy = self.engine.restore(&MachineSpec { disks, ..spec }, &making.restore_rehearsed())?;

@@ -131,13 +131,19 @@ impl Host {
         }
     }
 
-    /// Ids of the engine processes whose command lines name this state directory.
+    /// Ids of the engine processes that know of this state directory: by their command lines, or by what they have open, which is all there is of
+    /// a copy from a checkpoint.
     pub(crate) fn engines(&self) -> Vec<u32> {
         let state = self.state().to_str().unwrap();
         let knows = |pid: &u32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line);
-            line.contains("qemu-system") && line.contains(state)
+            let open = || {
+                let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+                files.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| target.starts_with(self.state()))
+            };
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            (line.contains("qemu-system") && line.contains(state)) || (name.starts_with("qemu-system") && open())
         };
         let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
         pids.filter(knows).collect()

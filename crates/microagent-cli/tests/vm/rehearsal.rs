@@ -173,6 +173,63 @@ fn where_code_cannot_be_run_from_tmpfs_the_engine_is_on_disk() {
 }
 
 #[test]
+fn no_random_numbers_come_from_the_engine() {
+    let host = rehearsed();
+    let line = "grep -m1 ^flags /proc/cpuinfo | tr ' ' '\\n' | grep -c -e '^rdrand$' -e '^rdseed$'; true";
+    assert_eq!(says(&host, line), "0\n", "copies of an engine share its generator");
+}
+
+#[test]
+fn a_checkpoint_is_of_no_use_after_the_host_has_been_booted() {
+    let host = rehearsed();
+    let path = template(&host).join("record.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["checkpoint"]["boot_id"] = "of another boot".into();
+    fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+    let report = host.shell("echo right");
+    assert_eq!(report["result"]["stdout"], "right\n");
+    assert_start(&report, "made_template");
+    assert!(report["template_note"].as_str().unwrap().contains("the host has been booted"), "{report:#}");
+}
+
+/// Runs the command as a process that may have few descriptors.
+fn with_few_descriptors(host: &Host, limit: &str, arguments: &[&str]) -> crate::host::Ran {
+    let script = format!("ulimit -n {limit}; exec \"$@\"");
+    let mut command = microagent_testing::tool("sh");
+    command.args(["-c", &script, "sh"]).arg(env!("CARGO_BIN_EXE_microagent")).arg("--state-dir").arg(host.state());
+    command.args(arguments).env("MICROAGENT_REHEARSAL", "off").output().unwrap().into()
+}
+
+#[test]
+fn what_keeps_one_process_from_a_template_costs_nobody_else_the_template() {
+    let host = rehearsed();
+    let run = ["--json", "run", "--profile", "tiny", "--image", BUSYBOX, "--exec", "echo right"];
+    let report = with_few_descriptors(&host, "100", &run).expect(0).json();
+    assert_eq!(report["result"]["stdout"], "right\n");
+    assert_start(&report, "cold");
+    let note = report["template_note"].as_str().unwrap();
+    assert!(note.starts_with("the template was not used: ") && note.contains("Invalid argument"), "{note}");
+    assert_eq!(says(&host, "echo right"), "right\n");
+}
+
+#[test]
+fn a_rehearsal_that_cannot_be_is_tried_once() {
+    let host = Host::new();
+    let failed = with_few_descriptors(&host, "100", &["template", "prepare", "--profile", "tiny"]);
+    failed.expect(1);
+    let client = microagent::Client::open(Some(host.state())).unwrap();
+    let list = client.templates().unwrap();
+    assert!(list[0].rehearsal_failed.as_ref().is_some_and(|why| !why.is_empty()), "{list:?}");
+    let mut options = microagent::RunOptions::new(BUSYBOX);
+    options.profile = "tiny".to_owned();
+    options.command = microagent::Command::Shell("true".to_owned());
+    let report = client.run(&options, microagent::RunIo::default()).unwrap();
+    assert!(!report.can_rehearse);
+    prepare(&host);
+    assert_eq!(says(&host, "echo right"), "right\n");
+}
+
+#[test]
 fn what_machines_touch_does_not_stay() {
     let host = rehearsed();
     let client = microagent::Client::open(Some(host.state())).unwrap();

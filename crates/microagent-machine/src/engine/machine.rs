@@ -5,6 +5,7 @@ use super::console::Keeper;
 use super::qemu::qmp::Monitor;
 use crate::Error;
 use crate::channel::Channel;
+use microagent_checkpoint::LoaderFailure;
 use microagent_protocol::{Hello, PROTOCOL_VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -112,7 +113,7 @@ impl Sockets {
     }
 
     /// What the engine's ends are called in it.
-    fn ends(&self) -> Ends {
+    pub(super) fn ends(&self) -> Ends {
         Ends { channel: self.channel_fd(), console: self.console_fd(), monitor: self.monitor_fd() }
     }
 
@@ -343,6 +344,9 @@ impl Drop for Unfinished {
 }
 
 fn describe(status: ExitStatus) -> String {
+    if let Some(failure) = LoaderFailure::of(status) {
+        return format!("a checkpoint that cannot be continued: {failure}");
+    }
     match (status.code(), status.signal()) {
         // A guest that restarts, as it does after a panic, ends the engine as one that powers off does.
         (Some(0), _) => "a restart or power-off of the guest".to_owned(),
@@ -358,6 +362,13 @@ fn tail(path: &Path) -> String {
     let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL)..]).into_owned();
     let lines: Vec<&str> = tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
+}
+
+/// Has the process of `command` go on when this one ends: it has a session of its own, and none of the descriptors that this process was left by
+/// accident.
+pub fn leave_behind(command: &mut Command) {
+    owned::start_session(command);
+    owned::inherit_only(command, Vec::new());
 }
 
 #[allow(unsafe_code)]
@@ -377,6 +388,13 @@ mod owned {
             if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
         };
         // SAFETY: between fork and exec the closure makes a few system calls and touches no lock and no allocator.
+        unsafe { command.pre_exec(prepare) };
+    }
+
+    /// Gives the child a session of its own.
+    pub(super) fn start_session(command: &mut Command) {
+        let prepare = || rustix::process::setsid().map(drop).map_err(io::Error::from);
+        // SAFETY: between fork and exec the closure makes one system call.
         unsafe { command.pre_exec(prepare) };
     }
 

@@ -8,7 +8,7 @@ mod console;
 mod machine;
 pub mod qemu;
 
-pub use machine::{Frozen, Killer, Machine};
+pub use machine::{Frozen, Killer, Machine, leave_behind};
 pub use qemu::Qemu;
 
 use crate::Error;
@@ -74,14 +74,13 @@ pub trait Engine: Send + Sync {
     /// Starts a machine that continues a frozen guest, with `memory`, a copy of its RAM, as its RAM and placeholders for its disks. It is to
     /// do what machines do, and then be frozen again.
     fn launch_rehearsal(&self, spec: &MachineSpec, from: &Restore<'_>, memory: &File) -> Result<Machine, Error>;
-    /// Writes a machine that has rehearsed, and whose disks are placeholders again: its engine to `checkpoint`, and the rest as
-    /// [`Machine::freeze`] does. `memory` is its RAM.
+    /// Stops a machine that has rehearsed, and whose disks are placeholders again, and writes its engine to `checkpoint`. `memory` is its RAM.
+    /// Returns what the guest said when it was up.
     fn freeze_rehearsed(
         &self,
         machine: &mut Machine,
         memory: &File,
         checkpoint: &Checkpoint,
-        state: &File,
         deadline: Instant,
     ) -> Result<Hello, Error>;
     /// Starts a machine that continues a frozen guest.

@@ -40,6 +40,6 @@ impl Fault for Error {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("`microagent template prune --all` removes all templates; runs make new ones".to_owned())
+        Some("`--cold` does without templates".to_owned())
     }
 }

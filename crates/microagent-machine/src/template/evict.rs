@@ -3,7 +3,7 @@
 use super::memory;
 use super::record::{Record, boot_id};
 use super::shape::is_key;
-use super::store::{TemplateStore, disk_bytes};
+use super::store::{TemplateStore, disk_bytes, failed_rehearsal};
 use super::summary::{MemoryPlace, TemplatePrune, TemplateSummary, TemplatesPruned};
 use super::{Error, Result};
 use std::fs;
@@ -122,6 +122,7 @@ impl TemplateStore {
             memory_mib: hardware.memory_mib,
             cpus: hardware.cpus,
             memory: record.memory.place,
+            rehearsal_failed: failed_rehearsal(&directory),
             rehearsed: record
                 .checkpoint
                 .as_ref()

@@ -83,7 +83,7 @@ impl Memory {
     fn on_tmpfs(bytes: u64, templates: &Path, key: &str) -> Result<Memory, String> {
         let directory = tmpfs_directory();
         check_tmpfs(&directory)?;
-        check_room(&directory, bytes)?;
+        check_room(&directory, bytes.saturating_mul(ROOM))?;
         let failed = |error: io::Error| format!("cannot write to `{}`: {error}", directory.display());
         let mut unique = [0; 4];
         getrandom::fill(&mut unique).map_err(|error| failed(io::Error::other(error)))?;
@@ -120,11 +120,20 @@ impl Drop for Memory {
     }
 }
 
-/// Removes RAM that a record refers to. Machines that have it mapped keep it.
-pub(super) fn remove(path: &Path) {
-    // In this order: a file that is left over can be told by its owner.
+/// Removes RAM that a record in `templates` refers to, unless it is the RAM of the directory that this one is a copy of. Machines that have it
+/// mapped keep it.
+pub(super) fn remove(path: &Path, templates: &Path) {
+    let owner_path = path.with_added_extension("json");
+    let owner = fs::read(&owner_path).ok().and_then(|bytes| serde_json::from_slice::<Owner>(&bytes).ok());
+    if owner.is_none_or(|owner| owner.templates == templates) {
+        remove_both(path, &owner_path);
+    }
+}
+
+/// In this order: a file that is left over can be told by its owner.
+fn remove_both(path: &Path, owner: &Path) {
     let _ = fs::remove_file(path);
-    let _ = fs::remove_file(path.with_added_extension("json"));
+    let _ = fs::remove_file(owner);
 }
 
 /// Removes what is on tmpfs and belongs to no template of any state directory. Returns the bytes freed.
@@ -151,7 +160,7 @@ fn sweep_one(owner_path: &Path) -> u64 {
         return 0;
     }
     let freed = fs::symlink_metadata(&memory).map_or(0, |file| file.blocks() * 512);
-    remove(&memory);
+    remove_both(&memory, owner_path);
     freed
 }
 
@@ -195,8 +204,8 @@ fn verify(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn check_room(directory: &Path, bytes: u64) -> Result<(), String> {
-    let needed = bytes.saturating_mul(ROOM);
+/// Whether that much is free on tmpfs, and in the host's memory.
+pub(super) fn check_room(directory: &Path, needed: u64) -> Result<(), String> {
     let file_system = rustix::fs::statvfs(directory).map_err(|errno| errno.to_string())?;
     if file_system.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Err(format!("`{TMPFS}` is read-only"));

@@ -145,18 +145,30 @@ impl Record {
         self.memory.open(directory).map_err(|why| format!("its memory {why}"))
     }
 
-    /// Opens the checkpoint of the engine, if there is one that can be of use, and if it is what was written.
+    /// Whether there is room for what a machine touches of RAM that was never touched before, where that is on tmpfs. A machine that finds
+    /// none when it needs it dies.
+    pub(super) fn check_room(&self) -> Result<(), String> {
+        match self.memory.place {
+            MemoryPlace::Tmpfs => {
+                memory::check_room(&memory::tmpfs_directory(), self.memory.size.saturating_sub(self.memory.taken))
+            }
+            MemoryPlace::Disk => Ok(()),
+        }
+    }
+
+    /// Opens the checkpoint of the engine, if there is one, and if it is what was written. A guest that has rehearsed goes on with its own
+    /// engine or not at all.
     pub(super) fn open_checkpoint(&self, directory: &Path) -> Result<Option<Checkpoint>, String> {
         let Some(record) = &self.checkpoint else { return Ok(None) };
         if boot_id().as_ref() != Some(&record.boot_id) {
-            return Ok(None);
+            return Err("the host has been booted since its engine was checkpointed".to_owned());
         }
         let open = |file: &FileRecord| file.open(directory).map_err(|why| format!("its engine's checkpoint {why}"));
         Ok(Some(Checkpoint { plan: open(&record.plan)?, memory: open(&record.memory)? }))
     }
 
     /// Where the RAM of the template in `directory` is.
-    pub(super) fn memory_path(&self, directory: &Path) -> PathBuf {
+    fn memory_path(&self, directory: &Path) -> PathBuf {
         self.memory.path(directory)
     }
 

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 
 /// Changes when the files of a template, or the way machines are frozen and restored, do.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// What tells one kind of processor from another in `/proc/cpuinfo`, on x86 and on Arm: what a guest has once seen of it, it relies on.
 const PROCESSOR_FIELDS: [&str; 12] = [
@@ -61,8 +61,8 @@ pub struct Hardware {
     pub program: Option<FileIdentity>,
     /// What the processors run on.
     pub backend: String,
-    /// The kernel command line.
-    pub command_line: String,
+    /// A digest of how the engine is started.
+    pub arguments: String,
     /// RAM in MiB.
     pub memory_mib: u32,
     /// Number of virtual processors.
@@ -140,7 +140,7 @@ fn describe(cpuinfo: &str) -> String {
 }
 
 /// `bytes` in lower case hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -157,7 +157,7 @@ mod tests {
             engine_version: "7.2".into(),
             program: None,
             backend: "linux-tcg".into(),
-            command_line: "quiet".into(),
+            arguments: "a".into(),
             memory_mib: 512,
             cpus: 2,
             disks: vec![Disk { serial: "disk".into(), writable: true }],
@@ -184,7 +184,7 @@ mod tests {
             |shape| shape.hardware.engine_version.push('x'),
             |shape| shape.hardware.program = FileIdentity::of("/".as_ref()),
             |shape| shape.hardware.backend.push('x'),
-            |shape| shape.hardware.command_line.push('x'),
+            |shape| shape.hardware.arguments.push('x'),
             |shape| shape.hardware.memory_mib += 1,
             |shape| shape.hardware.cpus += 1,
             |shape| shape.hardware.disks[0].serial.push('x'),

@@ -3,7 +3,7 @@
 use super::lock::Lock;
 use super::making::Making;
 use super::memory;
-use super::record::Record;
+use super::record::{Record, boot_id};
 use super::shape::Shape;
 use super::summary::MemoryPlace;
 use super::{Error, Result};
@@ -15,6 +15,9 @@ use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+/// The note of a failed rehearsal, in the template's directory.
+const NO_REHEARSAL: &str = "no-rehearsal";
 
 /// The templates of one state directory. Opening it touches nothing.
 #[derive(Clone, Debug)]
@@ -31,6 +34,7 @@ pub struct Template {
     memory: File,
     state: File,
     checkpoint: Option<Checkpoint>,
+    rehearsal_failed: bool,
 }
 
 /// What [`TemplateStore::find`] found.
@@ -40,6 +44,8 @@ pub enum Found {
     Template(Template),
     /// None.
     Absent,
+    /// One that is good, but not at the moment, and why.
+    Unusable(String),
     /// One that is not what was once written, and why.
     Distrusted(String),
 }
@@ -64,6 +70,11 @@ impl Template {
             frozen: Some(&self.frozen),
             checkpoint: self.checkpoint.as_ref(),
         }
+    }
+
+    /// Whether its machine has tried to rehearse since the host was booted, and could not.
+    pub fn rehearsal_failed(&self) -> bool {
+        self.rehearsal_failed
     }
 
     /// Whether machines go on from an engine that has rehearsed what machines do.
@@ -98,7 +109,17 @@ impl TemplateStore {
     /// The template of `shape`, if there is one that is what it was when it was made.
     pub fn find(&self, shape: &Shape) -> Found {
         let key = shape.key();
-        let directory = self.directory(&key);
+        let identity = || fs::metadata(self.directory(&key)).map(|directory| directory.ino()).ok();
+        let before = identity();
+        match self.look(&key, shape) {
+            // Another has taken its place while it was being opened.
+            Found::Distrusted(_) if identity() != before => self.look(&key, shape),
+            found => found,
+        }
+    }
+
+    fn look(&self, key: &str, shape: &Shape) -> Found {
+        let directory = self.directory(key);
         let (record, file) = match Record::load(&directory) {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(why)) => return Found::Distrusted(why),
@@ -114,11 +135,17 @@ impl TemplateStore {
                 memory: record.open_memory(&directory)?,
                 state: record.open_state(&directory)?,
                 checkpoint: record.open_checkpoint(&directory)?,
-                key,
+                rehearsal_failed: failed_rehearsal(&directory).is_some(),
+                key: key.to_owned(),
             })
         };
         match open() {
             Ok(template) => {
+                if template.checkpoint.is_none()
+                    && let Err(why) = record.check_room()
+                {
+                    return Found::Unusable(why);
+                }
                 mark_used(&file);
                 Found::Template(template)
             }
@@ -155,6 +182,13 @@ impl TemplateStore {
         Ok(Some(making))
     }
 
+    /// Takes note that the machine of `template` could not rehearse, so that nobody tries again before the host has been booted.
+    pub fn note_failed_rehearsal(&self, template: &Template, why: &str) {
+        let note = format!("{}\n{why}\n", boot_id().unwrap_or_default());
+        // Without it, it is tried again.
+        let _ = fs::write(self.directory(&template.key).join(NO_REHEARSAL), note);
+    }
+
     /// Makes `directory`, which is complete, the template `key`, whose lock is held. One that is there goes.
     pub(super) fn put(&self, key: &str, directory: &Path) -> Result<()> {
         let published = self.directory(key);
@@ -164,7 +198,7 @@ impl TemplateStore {
             exchanged => exchanged.map_err(|errno| Error::io("publish", &published)(errno.into()))?,
         }
         if let Some((record, _)) = replaced {
-            record.large_files(directory).iter().for_each(|file| memory::remove(file));
+            record.large_files(directory).iter().for_each(|file| memory::remove(file, self.path()));
         }
         // What of it stays is swept away with the next template.
         let _ = fs::remove_dir_all(directory);
@@ -213,11 +247,18 @@ impl TemplateStore {
         let mut bytes = disk_bytes(&doomed);
         for file in files.iter().filter(|file| !file.starts_with(&directory)) {
             bytes += fs::symlink_metadata(file).map_or(0, |file| file.blocks() * 512);
-            memory::remove(file);
+            memory::remove(file, self.path());
         }
         fs::remove_dir_all(&doomed).map_err(Error::io("remove", &doomed))?;
         Ok(Some(bytes))
     }
+}
+
+/// Why the machine of the template in `directory` could not rehearse, if it has tried since the host was booted.
+pub(super) fn failed_rehearsal(directory: &Path) -> Option<String> {
+    let note = fs::read_to_string(directory.join(NO_REHEARSAL)).ok()?;
+    let (boot, why) = note.split_once('\n')?;
+    (Some(boot) == boot_id().as_deref()).then(|| why.trim_end().to_owned())
 }
 
 /// Blocks in use of the files in `directory`, in bytes.

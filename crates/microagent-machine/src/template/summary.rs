@@ -33,6 +33,9 @@ pub struct TemplateSummary {
     pub memory: MemoryPlace,
     /// Whether its machines go on from an engine that has the guest's code translated.
     pub rehearsed: bool,
+    /// Why it has not, where that was tried since the host was booted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsal_failed: Option<String>,
     /// What its RAM takes there, and the memory of its engine, in bytes.
     pub memory_bytes: u64,
     /// What it takes on disk, in bytes; its RAM included where that is on disk.

@@ -80,6 +80,10 @@ impl Run<'_> {
         match store.find(&shape) {
             Found::Template(template) => return self.restore(coming, &template),
             Found::Distrusted(why) => self.note(format!("the template was discarded: {why}")),
+            Found::Unusable(why) => {
+                self.note(format!("the template was not used: {why}"));
+                return Ok(None);
+            }
             Found::Absent => {}
         }
         match store.claim(&shape) {
@@ -99,9 +103,15 @@ impl Run<'_> {
     fn restore(&mut self, coming: &Coming<'_>, template: &Template) -> Result<Option<Session>, Error> {
         self.start = Start::Warm;
         self.rehearsed = template.is_rehearsed();
-        let machine = self.parts.engine.restore(&coming.spec, &template.restore());
-        let outcome = machine.map_err(Error::from).and_then(|machine| self.assemble(coming, machine));
-        match outcome {
+        self.can_rehearse &= !template.rehearsal_failed();
+        let machine = match self.parts.engine.restore(&coming.spec, &template.restore()) {
+            Ok(machine) => machine,
+            // Nothing of the template has been touched.
+            Err(error) => {
+                return self.give_up(coming, error.into(), "the template was not used").map(|()| None);
+            }
+        };
+        match self.assemble(coming, machine) {
             Ok(session) => Ok(Some(session)),
             Err(error) => {
                 self.give_up(coming, error, "the template was discarded")?;
@@ -172,7 +182,7 @@ impl Run<'_> {
         if coming.is_late() && matches!(error, Error::Machine(Cause::DeadlinePassed)) {
             return Err(session::timed_out(coming.limit, coming.record).unwrap_or(error));
         }
-        self.note(format!("{what}: {error}"));
+        self.note(format!("{what}: {}", chain(&error)));
         Ok(())
     }
 
@@ -195,6 +205,15 @@ impl Run<'_> {
         self.start = Start::Cold;
         self.note(format!("the template was not kept: {failure}"));
     }
+}
+
+/// An error and what is behind it, on one line.
+fn chain(error: &Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
+    // One that passes another on says what that says.
+    said.dedup();
+    said.join(": ")
 }
 
 /// Of a guest that went away, why.

@@ -47,6 +47,8 @@ struct Run<'a> {
     start: Start,
     /// Whether the machine went on from an engine that had rehearsed.
     rehearsed: bool,
+    /// Whether there can be such an engine.
+    can_rehearse: bool,
     template_note: Option<String>,
     /// A template of this run that is being written down.
     publishing: Option<JoinHandle<Result<(), microagent_machine::Error>>>,
@@ -56,6 +58,7 @@ pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<Ru
     let mut watch = Stopwatch::start();
     let plan = Plan::new(options)?;
     let parts = gather(client, options, &plan, &mut watch)?;
+    let can_rehearse = parts.engine.capabilities().rehearse;
     let mut run = Run {
         client,
         options,
@@ -64,6 +67,7 @@ pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<Ru
         watch,
         start: Start::Cold,
         rehearsed: false,
+        can_rehearse,
         template_note: None,
         publishing: None,
     };
@@ -212,7 +216,7 @@ impl Run<'_> {
             &record,
             rootfs_path,
             result,
-            (self.start, self.rehearsed, self.parts.engine.capabilities().rehearse, self.template_note),
+            (self.start, self.rehearsed, self.can_rehearse, self.template_note),
             self.watch.timing(),
         ))
     }

@@ -65,7 +65,7 @@ impl Action for Args {
         drop(client);
         outputs.end_line();
         let report = signals.judge(outcome)?;
-        rehearse_template(&self, &report);
+        rehearse_template(&self, &report, context);
         self.show(&report, context)?;
         Ok(if self.propagates_exit_code(context) { exit_status(&report) } else { DONE })
     }

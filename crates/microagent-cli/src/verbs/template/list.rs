@@ -56,6 +56,15 @@ fn cells(template: &TemplateSummary) -> Vec<String> {
         format!("{} ({place})", quantity::bytes(template.memory_bytes)),
         quantity::bytes(template.disk_bytes),
         quantity::ago(template.used_at),
-        template.stale.as_ref().map_or_else(|| "ready".to_owned(), |why| format!("stale: {why}")),
+        state(template),
     ]
+}
+
+fn state(template: &TemplateSummary) -> String {
+    match (&template.stale, &template.rehearsal_failed) {
+        (Some(why), _) => format!("stale: {why}"),
+        (None, _) if template.rehearsed => "rehearsed".to_owned(),
+        (None, Some(why)) => format!("ready; could not rehearse: {why}"),
+        (None, None) => "ready".to_owned(),
+    }
 }

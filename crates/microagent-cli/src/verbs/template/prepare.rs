@@ -56,18 +56,28 @@ impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let Args { profile, memory, cpus, backend, kernel, guest_init, background } = self;
         if background {
-            // Neither keeps it from its work: where it is not so already, it is just less out of the way.
-            let _ = rustix::process::setsid();
-            let _ = rustix::process::nice(NICENESS);
+            stand_back();
         }
         let options =
             TemplateOptions { profile, memory_mib: memory, cpus, backend, kernel, guest_init, ..Default::default() };
         let interrupt = options.interrupt.clone();
         let signals = Signals::watch(move || interrupt.stop())?;
-        let prepared = context.client()?.prepare_template(&options).map_err(Error::from);
+        let client = context.client()?;
+        if background && client.kernels().list().is_ok_and(|kernels| kernels.is_empty()) {
+            // What the run has left is gone: that is not for this process to bring back.
+            return Ok(DONE);
+        }
+        let prepared = client.prepare_template(&options).map_err(Error::from);
         context.show(&signals.judge(prepared)?)?;
         Ok(DONE)
     }
+}
+
+/// Leaves the processors to everything else. Where that is refused it is less out of the way, and does its work.
+fn stand_back() {
+    let _ = rustix::process::nice(NICENESS);
+    // Where every session has its share, a process is nice to those of its own only (`sched(7)`).
+    let _ = std::fs::write("/proc/self/autogroup", NICENESS.to_string());
 }
 
 impl Text for Prepared {

@@ -1,7 +1,7 @@
 //! The command line of QEMU for a machine.
 
 use super::Qemu;
-use crate::engine::machine::Sockets;
+use crate::engine::machine::Ends;
 use crate::engine::{Accelerator, DiskMode, DiskSpec, MachineSpec};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
@@ -28,12 +28,12 @@ pub(super) enum Ram {
 /// Name of the virtio-serial port the agent looks for.
 const PORT: &str = "microagent";
 
-pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, sockets: &Sockets, ram: Ram) -> Vec<OsString> {
+pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, ends: Ends, ram: Ram) -> Vec<OsString> {
     let mut arguments = Arguments::default();
     arguments
         .ram(spec.memory_mib, ram)
         .pair("-accel", accelerator(qemu.accelerator))
-        .pair("-cpu", if qemu.accelerator == Accelerator::Kvm { "host" } else { "max" })
+        .pair("-cpu", processor(qemu.accelerator))
         .pair("-m", &format!("{}M", spec.memory_mib))
         .pair("-smp", &spec.cpus.to_string())
         .flags(&["-nodefaults", "-no-user-config", "-no-reboot"])
@@ -44,12 +44,12 @@ pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, sockets: &Sockets, ram: Ram
         .path_pair("-kernel", spec.kernel.as_os_str())
         .path_pair("-initrd", spec.initramfs.as_os_str())
         .pair("-append", &kernel_command_line(qemu))
-        .pair("-chardev", &format!("socket,id=monitor,fd={}", sockets.monitor_fd()))
+        .pair("-chardev", &format!("socket,id=monitor,fd={}", ends.monitor))
         .pair("-mon", "chardev=monitor,mode=control")
-        .pair("-chardev", &format!("socket,id=console,fd={}", sockets.console_fd()))
+        .pair("-chardev", &format!("socket,id=console,fd={}", ends.console))
         .pair("-serial", "chardev:console")
         .pair("-device", "virtio-serial-device,max_ports=2")
-        .pair("-chardev", &format!("socket,id=agent,fd={}", sockets.channel_fd()))
+        .pair("-chardev", &format!("socket,id=agent,fd={}", ends.channel))
         .pair("-device", &format!("virtserialport,chardev=agent,name={PORT}"));
     for (index, disk) in spec.disks.iter().enumerate() {
         arguments.disk(index, disk, ram);
@@ -58,6 +58,14 @@ pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, sockets: &Sockets, ram: Ram
         arguments.pair("-incoming", "defer");
     }
     arguments.0
+}
+
+/// An emulated processor's random numbers come from a generator in QEMU, which copies of a QEMU share: they would be the same in each.
+fn processor(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "host",
+        Accelerator::Tcg => "max,rdrand=off,rdseed=off",
+    }
 }
 
 fn accelerator(accelerator: Accelerator) -> &'static str {
@@ -184,7 +192,7 @@ mod tests {
 
     fn arguments(ram: Ram) -> Vec<String> {
         let qemu = Qemu::new(PathBuf::from("qemu"), String::new(), Accelerator::Tcg, None);
-        let arguments = build(&qemu, &spec(), &Sockets::new().unwrap(), ram);
+        let arguments = build(&qemu, &spec(), Ends { channel: 3, console: 4, monitor: 5 }, ram);
         arguments.into_iter().map(|argument| argument.into_string().unwrap()).collect()
     }
 

@@ -12,7 +12,6 @@ use microagent_checkpoint::{Capture, Checkpoint, Shared, capture};
 use microagent_protocol::Hello;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
 use std::time::Instant;
 
 /// What a copy is given: its ends of the three sockets, and the RAM.
@@ -21,13 +20,11 @@ const CONSOLE: u32 = CHANNEL + 1;
 const MONITOR: u32 = CHANNEL + 2;
 const RAM: u32 = CHANNEL + 3;
 
-/// Stops a machine and writes its QEMU to `checkpoint`; then has QEMU write the machine to `state`, for whoever cannot use the other. Returns
-/// what the guest said when it was up.
+/// Stops a machine and writes its QEMU to `checkpoint`. Returns what the guest said when it was up.
 pub(super) fn take(
     machine: &mut Machine,
     memory: &File,
     checkpoint: &Checkpoint,
-    state: &File,
     deadline: Instant,
 ) -> Result<Hello, Error> {
     let hello = machine.channel().hello(deadline)?;
@@ -41,7 +38,6 @@ pub(super) fn take(
         given: &[(machine.ends.channel, CHANNEL), (machine.ends.console, CONSOLE), (machine.ends.monitor, MONITOR)],
         filter: &filter::instructions(),
     })?;
-    machine.monitor.save_stopped(state, deadline)?;
     Ok(hello)
 }
 
@@ -67,9 +63,7 @@ pub(super) fn go_on(
     ];
     let launch = |source| Error::Launch { program: "a checkpoint of QEMU".into(), source };
     let mut becoming = checkpoint.command(&given).map_err(launch)?;
-    // Read by nobody but those who look at a list of processes.
-    becoming.command.arg0("qemu-system-x86_64").args(["-machine", "microvm", "-incoming", "checkpoint"]).env_clear();
-    becoming.command.args(spec.disks.iter().flat_map(|disk| ["-hda".as_ref(), disk.path.as_os_str()]));
+    becoming.command.env_clear();
     let logs = Logs { serial: &spec.serial_log, engine: &spec.engine_log };
     let origin = Origin::Frozen { state: None, monotonic_ns: None };
     let mut machine = Machine::spawn(&mut becoming.command, &logs, sockets, &[], origin)?;

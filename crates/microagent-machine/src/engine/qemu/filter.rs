@@ -23,7 +23,7 @@ const KILL_PROCESS: u32 = 0x8000_0000;
 const FAIL: u32 = 0x0005_0000;
 
 /// Allowed with any arguments.
-const ALLOWED: [libc::c_long; 83] = [
+const ALLOWED: [libc::c_long; 79] = [
     libc::SYS_arch_prctl,
     libc::SYS_brk,
     libc::SYS_clock_getres,
@@ -40,7 +40,6 @@ const ALLOWED: [libc::c_long; 83] = [
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_fallocate,
-    libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_fstat,
     libc::SYS_fstatfs,
@@ -54,7 +53,6 @@ const ALLOWED: [libc::c_long; 83] = [
     libc::SYS_getsockopt,
     libc::SYS_gettid,
     libc::SYS_gettimeofday,
-    libc::SYS_ioctl,
     libc::SYS_lseek,
     libc::SYS_madvise,
     libc::SYS_membarrier,
@@ -95,7 +93,6 @@ const ALLOWED: [libc::c_long; 83] = [
     libc::SYS_signalfd4,
     libc::SYS_sync_file_range,
     libc::SYS_sysinfo,
-    libc::SYS_tgkill,
     libc::SYS_time,
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_gettime,
@@ -106,8 +103,17 @@ const ALLOWED: [libc::c_long; 83] = [
     libc::SYS_writev,
     libc::SYS_getcpu,
     libc::SYS_getrusage,
-    libc::SYS_getrlimit,
 ];
+
+/// What may be done to descriptors: neither signals nor locks.
+const DESCRIPTOR_COMMANDS: [libc::c_int; 6] =
+    [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+
+/// What may be asked of sockets.
+const REQUESTS: [libc::Ioctl; 2] = [libc::FIONREAD, libc::FIONBIO];
+
+/// Signals that its threads send each other: to be looked at, to end a thread, and to end with a core.
+const SIGNALS: [libc::c_int; 3] = [libc::SIGUSR1, 32, libc::SIGABRT];
 
 /// The filter.
 pub(super) fn instructions() -> Vec<Instruction> {
@@ -117,10 +123,13 @@ pub(super) fn instructions() -> Vec<Instruction> {
     }
     // Threads only. The C library asks with `clone3` first, whose arguments a filter cannot see, and makes do with `clone`.
     all.extend([skip_unless(number(libc::SYS_clone3), 0, 1), give(FAIL | libc::ENOSYS.cast_unsigned())]);
-    all.extend(with_argument(libc::SYS_clone, 0, has_bit(libc::CLONE_THREAD.cast_unsigned())));
-    all.extend(with_argument(libc::SYS_prctl, 0, skip_unless(libc::PR_SET_NAME.cast_unsigned(), 0, 1)));
-    all.extend(with_argument(libc::SYS_newfstatat, 3, has_bit(EMPTY_PATH)));
-    all.extend(with_argument(libc::SYS_statx, 2, has_bit(EMPTY_PATH)));
+    all.extend(with_argument(libc::SYS_clone, 0, &[has_bit(libc::CLONE_THREAD.cast_unsigned())]));
+    all.extend(with_argument(libc::SYS_prctl, 0, &[is(libc::PR_SET_NAME.cast_unsigned())]));
+    all.extend(with_argument(libc::SYS_newfstatat, 3, &[has_bit(EMPTY_PATH)]));
+    all.extend(with_argument(libc::SYS_statx, 2, &[has_bit(EMPTY_PATH)]));
+    all.extend(with_argument(libc::SYS_fcntl, 1, &DESCRIPTOR_COMMANDS.map(|command| is(command.cast_unsigned()))));
+    all.extend(with_argument(libc::SYS_ioctl, 1, &REQUESTS.map(|request| is(request as u32))));
+    all.extend(with_argument(libc::SYS_tgkill, 2, &SIGNALS.map(|signal| is(signal.cast_unsigned()))));
     all.push(give(FAIL | libc::EPERM.cast_unsigned()));
     all
 }
@@ -129,15 +138,18 @@ fn number(call: libc::c_long) -> u32 {
     call.cast_unsigned() as u32
 }
 
-/// Allows `call` if `test` of its argument, counted from 0, goes on with the next instruction.
-fn with_argument(call: libc::c_long, argument: u32, test: Instruction) -> [Instruction; 5] {
-    [
-        skip_unless(number(call), 0, 4),
-        load(ARGUMENTS + argument * ARGUMENT),
-        test,
-        give(ALLOW),
-        give(FAIL | libc::EPERM.cast_unsigned()),
-    ]
+/// Allows `call` if one of `tests` of its argument, counted from 0, goes on with the next instruction.
+fn with_argument(call: libc::c_long, argument: u32, tests: &[Instruction]) -> Vec<Instruction> {
+    let mut all = vec![load(ARGUMENTS + argument * ARGUMENT)];
+    all.extend(tests.iter().flat_map(|&test| [test, give(ALLOW)]));
+    all.push(give(FAIL | libc::EPERM.cast_unsigned()));
+    all.insert(0, skip_unless(number(call), 0, all.len() as u8));
+    all
+}
+
+/// Goes on with the next instruction when the value is `operand`.
+fn is(operand: u32) -> Instruction {
+    skip_unless(operand, 0, 1)
 }
 
 /// `BPF_LD | BPF_W | BPF_ABS`
@@ -190,7 +202,7 @@ mod tests {
     fn work_is_allowed_and_everything_else_fails() {
         let denied = FAIL | libc::EPERM.cast_unsigned();
         assert_eq!(verdict(X86_64, libc::SYS_read, 0), ALLOW);
-        assert_eq!(verdict(X86_64, libc::SYS_getrlimit, 0), ALLOW);
+        assert_eq!(verdict(X86_64, libc::SYS_getrusage, 0), ALLOW);
         for call in
             [libc::SYS_openat, libc::SYS_execve, libc::SYS_socket, libc::SYS_connect, libc::SYS_ptrace, libc::SYS_kill]
         {
@@ -214,6 +226,17 @@ mod tests {
         for call in [libc::SYS_newfstatat, libc::SYS_statx] {
             assert_eq!((verdict(X86_64, call, EMPTY_PATH), verdict(X86_64, call, 0)), (ALLOW, denied));
         }
+    }
+
+    #[test]
+    fn no_other_process_can_be_sent_a_signal_that_matters() {
+        let denied = FAIL | libc::EPERM.cast_unsigned();
+        assert_eq!(verdict(X86_64, libc::SYS_tgkill, libc::SIGABRT.cast_unsigned()), ALLOW);
+        assert_eq!(verdict(X86_64, libc::SYS_tgkill, libc::SIGKILL.cast_unsigned()), denied);
+        assert_eq!(verdict(X86_64, libc::SYS_fcntl, libc::F_SETFL.cast_unsigned()), ALLOW);
+        assert_eq!(verdict(X86_64, libc::SYS_fcntl, libc::F_SETOWN.cast_unsigned()), denied);
+        assert_eq!(verdict(X86_64, libc::SYS_ioctl, libc::FIONREAD as u32), ALLOW);
+        assert_eq!(verdict(X86_64, libc::SYS_ioctl, 0x8901), denied);
     }
 
     #[test]

@@ -10,14 +10,15 @@ mod checkpoint;
 mod filter;
 pub(super) mod qmp;
 
-use super::machine::{Logs, Origin, Sockets};
+use super::machine::{Ends, Logs, Origin, Sockets};
 use super::{Accelerator, Capabilities, DiskSpec, Engine, Machine, MachineSpec, Restore};
 use crate::Error;
 use crate::probe::FileIdentity;
-use crate::template::{Disk, Hardware};
+use crate::template::{Disk, Hardware, hexadecimal};
 use arguments::Ram;
 use microagent_checkpoint::Checkpoint;
 use microagent_protocol::Hello;
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
@@ -49,7 +50,7 @@ impl Qemu {
         origin: Origin,
     ) -> Result<Machine, Error> {
         let mut command = Command::new(&self.program);
-        command.args(arguments::build(self, spec, &sockets, ram));
+        command.args(arguments::build(self, spec, sockets.ends(), ram));
         // QEMU reads its configuration from the command line alone.
         command.env_clear();
         Machine::spawn(
@@ -59,6 +60,21 @@ impl Qemu {
             files,
             origin,
         )
+    }
+
+    /// Everything else that a QEMU is given of ours, digested: the arguments of a machine that is to be frozen, and what its copies live under.
+    fn fingerprint(&self, spec: &MachineSpec) -> String {
+        let mut digest = Sha256::new();
+        let nothing = Ends { channel: 0, console: 0, monitor: 0 };
+        for argument in arguments::build(self, spec, nothing, Ram::Template(0)) {
+            digest.update(argument.as_encoded_bytes());
+            digest.update([0]);
+        }
+        for instruction in filter::instructions() {
+            digest.update(format!("{instruction:?}"));
+        }
+        digest.update(Checkpoint::FORMAT);
+        hexadecimal(&digest.finalize())
     }
 
     /// Whether it can map a file privately that it may only read (8.2 and later).
@@ -94,7 +110,7 @@ impl Engine for Qemu {
             engine_version: self.version.clone(),
             program: FileIdentity::of(&self.program),
             backend: self.accelerator.backend().to_owned(),
-            command_line: arguments::kernel_command_line(self),
+            arguments: self.fingerprint(spec),
             memory_mib: spec.memory_mib,
             cpus: spec.cpus,
             disks: spec.disks.iter().map(disk_shape).collect(),
@@ -119,10 +135,9 @@ impl Engine for Qemu {
         machine: &mut Machine,
         memory: &File,
         checkpoint: &Checkpoint,
-        state: &File,
         deadline: Instant,
     ) -> Result<Hello, Error> {
-        checkpoint::take(machine, memory, checkpoint, state, deadline)
+        checkpoint::take(machine, memory, checkpoint, deadline)
     }
 
     fn restore(&self, spec: &MachineSpec, from: &Restore<'_>) -> Result<Machine, Error> {

@@ -104,15 +104,6 @@ impl Monitor {
     /// loaded.
     pub(in crate::engine) fn save(&mut self, state: impl AsFd, deadline: Instant) -> Result<(), Error> {
         self.prepare()?;
-        self.write_to(state, deadline)
-    }
-
-    /// Has a machine that is stopped, and whose monitor is prepared, written to `state`. It has to be told to go on when it has been loaded.
-    pub(super) fn save_stopped(&mut self, state: impl AsFd, deadline: Instant) -> Result<(), Error> {
-        self.write_to(state, deadline)
-    }
-
-    fn write_to(&mut self, state: impl AsFd, deadline: Instant) -> Result<(), Error> {
         self.send_with("getfd", json!({"fdname": STATE}), Some(state.as_fd()))?;
         self.send("migrate", json!({"uri": format!("fd:{STATE}")}))?;
         loop {
