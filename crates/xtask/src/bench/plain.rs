@@ -44,7 +44,7 @@ impl PlainBoot {
             memory: format!("{}M", report["resources"]["memory_mib"]),
             processors: report["resources"]["cpu_count"].to_string(),
             accelerator: if kvm { "kvm" } else { "tcg,thread=multi" },
-            processor: if kvm { "host" } else { "max" },
+            processor: if kvm { "host" } else { "max,rdrand=off,rdseed=off,erms=off" },
             command_line: command_line(kvm, state),
         })
     }
