@@ -32,7 +32,8 @@ pub struct Capture<'a> {
     pub shared: Option<Shared<'a>>,
     /// Devices and inodes of files that copies do without if the process has them open: it has read them, and will not again.
     pub forgotten: &'a [(u64, u64)],
-    /// Descriptors of the process that a copy is given anew, each with the slot (from [`Checkpoint::FIRST_SLOT`](crate::Checkpoint::FIRST_SLOT) on) it is given in.
+    /// Descriptors of the process that a copy is given anew, each with the slot (from
+    /// [`Checkpoint::FIRST_SLOT`](crate::Checkpoint::FIRST_SLOT) on) it is given in.
     pub given: &'a [(i32, u32)],
     /// A system call filter (seccomp) that copies live under; none when empty. It must allow what a thread starts with: `clone` of threads,
     /// `set_robust_list`, `rseq`, `set_tid_address`, `arch_prctl`, `gettid` and `rt_sigreturn`.

@@ -5,16 +5,20 @@
 //! need; copies of it start with the translations done.
 //!
 //! [`capture`] stops a process with `ptrace`, and writes what it consists of: threads with their registers, memory, descriptors, signal
-//! handlers. [`Checkpoint::command`] makes a [`Command`](std::process::Command) that becomes a copy. The copy's memory is mapped privately from the files,
-//! so that nothing is read before it is needed and copies share what they do not change.
+//! handlers. [`Checkpoint::command`] makes a [`Command`](std::process::Command) that becomes a copy. The copy's memory is mapped
+//! privately from the files, so that nothing is read before it is needed and copies share what they do not change.
 //!
 //! It works without privileges, for programs of a certain kind: one process, descriptors of the kinds named in [`Error::Descriptor`],
 //! and whatever else a descriptor leads to given anew by the caller. A copy
 //! lives on the host, and during the uptime, of its original; that is for the caller to make sure of. What is checked by the
 //! copy itself, before it is too late, is that the program files mapped into the original are still the same.
 //!
-//! The parts: [`tracee`](self) stops the process and looks into it; its memory, descriptors and threads become a plan (`format`), a list of
-//! system calls that lead there; the loader, a program of 3 KB with an address of its own, carries the plan out.
+//! | module | what it does |
+//! |---|---|
+//! | `tracee` | stops the process and looks into it |
+//! | `memory`, `mappings`, `sparse`, `descriptors`, `frame` | turn what it consists of into system calls that lead there |
+//! | `plan`, `format` | write them down as data that needs no parsing |
+//! | `restore`, and the loader | carry them out, in a program of 3 KB at an address of its own |
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("checkpoints know the registers and system calls of Linux on x86-64 only");

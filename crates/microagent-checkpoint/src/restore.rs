@@ -19,7 +19,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Differs between versions of this crate that cannot read each other's checkpoints, or would make other copies of them: the loader itself.
+    /// Differs between versions of this crate that cannot read each other's checkpoints, or would make other copies of them: the loader
+    /// itself.
     pub const FORMAT: &[u8] = LOADER;
 
     /// The first slot for what a copy is given.

@@ -1,7 +1,8 @@
 //! Files that are mostly holes, and how they are mapped.
 //!
-//! A page that a copy touches in a hole of a file on tmpfs becomes a page of the file, for good, even where the file is mapped privately: what the
-//! copies of a checkpoint touch would add up to all that they could. So holes are mapped as what they are, memory that is nobody's yet.
+//! A page that a copy touches in a hole of a file on tmpfs becomes a page of the file, for good, even where the file is mapped privately:
+//! what the copies of a checkpoint touch would add up to all that they could. So holes are mapped as what they are, memory that is
+//! nobody's yet.
 
 use crate::Error;
 use crate::memory::{ANONYMOUS, Mapped, NO_FILE};

@@ -24,8 +24,8 @@ pub(crate) fn bring_up() {
 
 /// Keeps this process, and the interrupts of devices that are yet to come, on the first processor.
 ///
-/// The agent does one thing at a time, so it gains nothing from the others. Two processors that work on the same device keep waiting for each
-/// other's locks, and an emulated one that waits for another that the host does not run at the moment waits at full speed.
+/// The agent does one thing at a time, so it gains nothing from the others. Two processors that work on the same device keep waiting for
+/// each other's locks, and an emulated one that waits for another that the host does not run at the moment waits at full speed.
 pub(crate) fn stay_on_first() {
     let mut first = CpuSet::new();
     first.set(0);

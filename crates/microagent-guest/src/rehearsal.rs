@@ -1,9 +1,9 @@
 //! A little of everything that commands do.
 //!
-//! An emulator translates what a guest executes when it executes it for the first time, and a machine that is copied afterwards need not do it
-//! again. Before a machine is frozen for that purpose, the host has it run this program as a command would be run: started, reading and writing
-//! files of the image and of its own, starting others, talking through pipes and sockets. What it says and leaves behind is of no
-//! interest to anybody.
+//! An emulator translates what a guest executes when it executes it for the first time, and a machine that is copied afterwards need not
+//! do it again. Before a machine is frozen for that purpose, the host has it run this program as a command would be run: started, reading
+//! and writing files of the image and of its own, starting others, talking through pipes and sockets. What it says and leaves behind is
+//! of no interest to anybody.
 //!
 //! The program is the agent's own file, `/proc/1/exe`: its pages stay what they are. Translations of a program in pages that are used for
 //! something else later would cost more than they save, because every write to such a page has to look for them.

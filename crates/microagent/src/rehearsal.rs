@@ -1,7 +1,7 @@
 //! What a machine does before it is frozen for others to go on from: everything that machines do, for nobody.
 //!
-//! An emulator translates the guest's code as it is run for the first time. A machine that goes on from one that has done it all before finds
-//! it translated. So the one to be frozen becomes a workspace's machine, runs a command that does a little of everything
+//! An emulator translates the guest's code as it is run for the first time. A machine that goes on from one that has done it all before
+//! finds it translated. So the one to be frozen becomes a workspace's machine, runs a command that does a little of everything
 //! (`microagent-guest`, module `rehearsal`), and is let go of, twice; its disks hold nothing but what is needed for that.
 
 use crate::Error;

@@ -143,8 +143,8 @@ impl Client {
         Ok(Deleted { workspace: name.clone(), deleted })
     }
 
-    /// Heals what interrupted processes left behind, in workspaces, images, kernels and templates. What fails in one does not keep the others
-    /// from it.
+    /// Heals what interrupted processes left behind, in workspaces, images, kernels and templates. What fails in one does not keep the
+    /// others from it.
     pub fn collect_garbage(&self) -> Result<Garbage, Error> {
         let workspaces = self.state().collect_garbage();
         let image_bytes = self.images().collect_garbage();

@@ -131,8 +131,8 @@ impl Host {
         }
     }
 
-    /// Ids of the engine processes that know of this state directory: by their command lines, or by what they have open, which is all there is of
-    /// a copy from a checkpoint.
+    /// Ids of the engine processes that know of this state directory: by their command lines, or by what they have open, which is all
+    /// there is of a copy from a checkpoint.
     pub(crate) fn engines(&self) -> Vec<u32> {
         let state = self.state().to_str().unwrap();
         let knows = |pid: &u32| {

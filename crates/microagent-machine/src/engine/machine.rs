@@ -212,8 +212,8 @@ impl Machine {
     /// Waits until the guest is up, and takes requests. Returns the host's clock at the zero of the guest's monotonic clock, in nanoseconds
     /// since the Unix epoch.
     ///
-    /// A guest that was frozen need not be asked for its clock, because that goes on from where it stood. The first one restored from a state
-    /// is asked: the engine tells when it has stopped a machine, but it may have stopped its clock milliseconds before.
+    /// A guest that was frozen need not be asked for its clock, because that goes on from where it stood. The first one restored from a
+    /// state is asked: the engine tells when it has stopped a machine, but it may have stopped its clock milliseconds before.
     pub fn guest_up(&mut self, deadline: Instant) -> Result<u64, Error> {
         let Origin::Frozen { monotonic_ns, .. } = &mut self.origin else {
             self.channel.hello(deadline)?;
@@ -364,8 +364,8 @@ fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
-/// Has the process of `command` go on when this one ends: it has a session of its own, and none of the descriptors that this process was left by
-/// accident.
+/// Has the process of `command` go on when this one ends: it has a session of its own, and none of the descriptors that this process was
+/// left by accident.
 pub fn leave_behind(command: &mut Command) {
     owned::start_session(command);
     owned::inherit_only(command, Vec::new());

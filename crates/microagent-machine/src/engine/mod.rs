@@ -71,11 +71,11 @@ pub trait Engine: Send + Sync {
     fn launch(&self, spec: &MachineSpec) -> Result<Machine, Error>;
     /// Starts a machine to be frozen, with `memory` as its RAM and placeholders for its disks.
     fn launch_template(&self, spec: &MachineSpec, memory: &File) -> Result<Machine, Error>;
-    /// Starts a machine that continues a frozen guest, with `memory`, a copy of its RAM, as its RAM and placeholders for its disks. It is to
-    /// do what machines do, and then be frozen again.
+    /// Starts a machine that continues a frozen guest, with `memory`, a copy of its RAM, as its RAM and placeholders for its disks. It is
+    /// to do what machines do, and then be frozen again.
     fn launch_rehearsal(&self, spec: &MachineSpec, from: &Restore<'_>, memory: &File) -> Result<Machine, Error>;
-    /// Stops a machine that has rehearsed, and whose disks are placeholders again, and writes its engine to `checkpoint`. `memory` is its RAM.
-    /// Returns what the guest said when it was up.
+    /// Stops a machine that has rehearsed, and whose disks are placeholders again, and writes its engine to `checkpoint`. `memory` is its
+    /// RAM. Returns what the guest said when it was up.
     fn freeze_rehearsed(
         &self,
         machine: &mut Machine,

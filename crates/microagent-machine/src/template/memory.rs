@@ -120,8 +120,8 @@ impl Drop for Memory {
     }
 }
 
-/// Removes RAM that a record in `templates` refers to, unless it is the RAM of the directory that this one is a copy of. Machines that have it
-/// mapped keep it.
+/// Removes RAM that a record in `templates` refers to, unless it is the RAM of the directory that this one is a copy of. Machines that
+/// have it mapped keep it.
 pub(super) fn remove(path: &Path, templates: &Path) {
     let owner_path = path.with_added_extension("json");
     let owner = fs::read(&owner_path).ok().and_then(|bytes| serde_json::from_slice::<Owner>(&bytes).ok());

@@ -57,8 +57,8 @@ pub(super) struct CheckpointRecord {
     pub(super) memory: FileRecord,
 }
 
-/// A file that holds RAM of the guest or memory of the engine. It is too large to be hashed whenever it is used. But whoever changes a file changes its times, and the
-/// time of the last change cannot be set back.
+/// A file that holds RAM of the guest or memory of the engine. It is too large to be hashed whenever it is used. But whoever changes a
+/// file changes its times, and the time of the last change cannot be set back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileRecord {

@@ -122,8 +122,8 @@ impl Run<'_> {
         }
     }
 
-    /// Boots a machine, freezes it, and restores this run's from it. That one gets ready while the other boots. The template is written down
-    /// when it has been seen to work.
+    /// Boots a machine, freezes it, and restores this run's from it. That one gets ready while the other boots. The template is written
+    /// down when it has been seen to work.
     fn make(&mut self, coming: &Coming<'_>, making: Making) -> Result<Option<Session>, Error> {
         self.start = Start::MadeTemplate;
         if let Some(note) = making.note() {

@@ -39,8 +39,8 @@ pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, ends: Ends, ram: Ram) -> Ve
         .flags(&["-nodefaults", "-no-user-config", "-no-reboot"])
         .pair("-display", "none")
         .pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
-        // A restored machine has its kernel in its RAM. QEMU does not write this one there, but gives the machine the ROM that starts such a
-        // kernel, which is part of the state.
+        // A restored machine has its kernel in its RAM. QEMU does not write this one there, but gives the machine the ROM that starts
+        // such a kernel, which is part of the state.
         .path_pair("-kernel", spec.kernel.as_os_str())
         .path_pair("-initrd", spec.initramfs.as_os_str())
         .pair("-append", &kernel_command_line(qemu))
@@ -60,9 +60,9 @@ pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, ends: Ends, ram: Ram) -> Ve
     arguments.0
 }
 
-/// An emulated processor's random numbers come from a generator in QEMU, which copies of a QEMU share: they would be the same in each. Its fast
-/// string operations (`erms`) are a loop over single bytes, with which kernel and C library would clear and copy memory: without them they use
-/// larger pieces, and a warm run takes a tenth less.
+/// An emulated processor's random numbers come from a generator in QEMU, which copies of a QEMU share: they would be the same in each.
+/// Its fast string operations (`erms`) are a loop over single bytes, with which kernel and C library would clear and copy memory: without
+/// them they use larger pieces, and a warm run takes a tenth less.
 fn processor(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "host",

@@ -1,8 +1,8 @@
 //! QEMU as it is after a rehearsal, with the guest's code translated.
 //!
-//! A QEMU that loads a frozen machine has everything but what takes longest in emulation: it translates the guest's code anew. So the process
-//! itself is checkpointed, stopped, with nothing open that belongs to a run, and machines go on from copies of it: no start, no loading, and
-//! translated code that all copies share until they change it.
+//! A QEMU that loads a frozen machine has everything but what takes longest in emulation: it translates the guest's code anew. So the
+//! process itself is checkpointed, stopped, with nothing open that belongs to a run, and machines go on from copies of it: no start, no
+//! loading, and translated code that all copies share until they change it.
 
 use super::filter;
 use crate::Error;

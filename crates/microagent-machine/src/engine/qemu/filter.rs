@@ -1,8 +1,8 @@
 //! The system calls that a QEMU continued from a checkpoint may make.
 //!
-//! It has opened everything it will ever need, and what a machine brings it gets as open files. So it is held to what its work takes:
-//! it can read, write and wait, and cannot open, execute, connect or look at anything. What it is not allowed fails; it does not kill it, since
-//! QEMU tries things and does without them.
+//! It has opened everything it will ever need, and what a machine brings it gets as open files. So it is held to what its work takes: it
+//! can read, write and wait, and cannot open, execute, connect or look at anything. What it is not allowed fails; it does not kill it,
+//! since QEMU tries things and does without them.
 
 use microagent_checkpoint::Instruction;
 

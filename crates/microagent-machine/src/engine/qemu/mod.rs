@@ -62,7 +62,8 @@ impl Qemu {
         )
     }
 
-    /// Everything else that a QEMU is given of ours, digested: the arguments of a machine that is to be frozen, and what its copies live under.
+    /// Everything else that a QEMU is given of ours, digested: the arguments of a machine that is to be frozen, and what its copies live
+    /// under.
     fn fingerprint(&self, spec: &MachineSpec) -> String {
         let mut digest = Sha256::new();
         let nothing = Ends { channel: 0, console: 0, monitor: 0 };

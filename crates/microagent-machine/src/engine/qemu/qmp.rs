@@ -100,8 +100,8 @@ impl Monitor {
         self.send("migrate-set-capabilities", json!({"capabilities": capabilities}))
     }
 
-    /// Has the machine written to `state`, all but its RAM. It is not told to stop first: one saved while it runs goes on by itself when it is
-    /// loaded.
+    /// Has the machine written to `state`, all but its RAM. It is not told to stop first: one saved while it runs goes on by itself when
+    /// it is loaded.
     pub(in crate::engine) fn save(&mut self, state: impl AsFd, deadline: Instant) -> Result<(), Error> {
         self.prepare()?;
         self.send_with("getfd", json!({"fdname": STATE}), Some(state.as_fd()))?;
