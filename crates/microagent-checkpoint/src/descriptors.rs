@@ -7,7 +7,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-const AT_FDCWD: u64 = (-100_i64).cast_unsigned();
 const F_SETFL: u64 = 4;
 /// `O_ACCMODE | O_APPEND | O_NONBLOCK`: what a copy's descriptor has in common with the original's.
 const KEPT_FLAGS: u64 = 0o3 | 0o2000 | 0o4000;
@@ -68,10 +67,7 @@ fn make(plan: &mut Plan, descriptor: &Descriptor, number: u64) -> Result<(), Err
             let mask = plan.words(&[mask.map_err(|_| Error::Proc { what: "fdinfo" })?]);
             plan.open(number::SIGNALFD4, &[u64::MAX, mask, 8, nonblocking], number);
         }
-        path @ "/dev/null" => {
-            let path = plan.string(path);
-            plan.open(number::OPENAT, &[AT_FDCWD, path, descriptor.flags & KEPT_FLAGS, 0], number);
-        }
+        path @ "/dev/null" => plan.open_path(path, descriptor.flags & KEPT_FLAGS, number),
         what => return Err(Error::Descriptor { number: descriptor.number, what: what.to_owned() }),
     }
     Ok(())

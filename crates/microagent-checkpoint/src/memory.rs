@@ -20,7 +20,6 @@ const PAGE: u64 = 4096;
 /// Pages read at a time.
 const RUN: u64 = 256;
 
-const AT_FDCWD: u64 = (-100_i64).cast_unsigned();
 const READ_ONLY_CLOSED_ON_EXEC: u64 = 0o200_0000;
 
 /// `MAP_PRIVATE | MAP_FIXED`, and with it `MAP_NORESERVE` and `MAP_ANONYMOUS`.
@@ -222,8 +221,7 @@ impl<'a> Saver<'a> {
             return Err(refused(format!("it is of the {MAX_FILES}th file")));
         }
         let descriptor = u64::from(SLOTS + FILES + count);
-        let path = plan.string(&mapping.name);
-        plan.open(number::OPENAT, &[AT_FDCWD, path, READ_ONLY_CLOSED_ON_EXEC, 0], descriptor);
+        plan.open_path(&mapping.name, READ_ONLY_CLOSED_ON_EXEC, descriptor);
         let identity = [
             descriptor,
             found.dev(),

@@ -74,6 +74,13 @@ impl Plan {
         self.step(Action::Open, &[&[number], arguments].concat(), descriptor);
     }
 
+    /// Opens a file, whose descriptor becomes `descriptor`.
+    pub(crate) fn open_path(&mut self, path: &str, flags: u64, descriptor: u64) {
+        const AT_FDCWD: u64 = (-100_i64).cast_unsigned();
+        let path = self.string(path);
+        self.open(number::OPENAT, &[AT_FDCWD, path, flags, 0], descriptor);
+    }
+
     /// Another step.
     pub(crate) fn step(&mut self, action: Action, arguments: &[u64], expected: u64) {
         let mut all = [0; 7];

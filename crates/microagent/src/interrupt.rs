@@ -1,6 +1,7 @@
 //! Stopping a run from outside.
 
 use microagent_image::Cancellation;
+use microagent_machine::engine::Machine;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,6 +69,12 @@ impl Interrupt {
             listener(count);
         }
         Listening { interrupt: self.clone(), id }
+    }
+
+    /// Kills a machine that is not up yet when it is interrupted.
+    pub(crate) fn kills(&self, machine: &Machine) -> Listening {
+        let killer = machine.killer();
+        self.listen(move |_| killer.kill())
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

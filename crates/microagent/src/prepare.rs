@@ -1,6 +1,5 @@
 //! Templates made ahead of the runs that use them.
 
-use crate::interrupt::Listening;
 use crate::rehearsal;
 use crate::run::session;
 use crate::{Client, Error, Interrupt, Profile};
@@ -148,9 +147,9 @@ impl Preparation<'_> {
         let limit = Instant::now() + LIMIT;
         let spec = self.spec(making.scratch("serial.log"), making.scratch("engine.log"));
         let mut machine = self.engine.launch_template(&spec, making.memory())?;
-        let _killed = self.kill_at_interrupt(&machine);
+        let _killed = self.interrupt.kills(&machine);
         let hello = machine.engine_up(limit).and_then(|()| machine.freeze(making.state(), limit));
-        let hello = hello.map_err(|error| reason(&mut machine, error.into()))?;
+        let hello = hello.map_err(|error| machine.explain(error))?;
         machine.kill()?;
         let disks = rehearsal::make_disks(&making)?;
         let copy = self.engine.restore(&MachineSpec { disks, ..spec }, &making.restore())?;
@@ -164,11 +163,11 @@ impl Preparation<'_> {
         let spec = self.spec(making.scratch("serial.log"), making.scratch("engine.log"));
         let disks = rehearsal::make_disks(&making)?;
         let mut machine = self.engine.launch_rehearsal(&spec, &template.restore(), making.memory())?;
-        let _killed = self.kill_at_interrupt(&machine);
+        let _killed = self.interrupt.kills(&machine);
         let Some(checkpoint) = making.checkpoint() else { return Ok(()) };
         let rehearsed = rehearsal::perform(&mut machine, &disks, limit)
             .and_then(|()| Ok(self.engine.freeze_rehearsed(&mut machine, making.memory(), checkpoint, limit)?));
-        let hello = rehearsed.map_err(|error| reason(&mut machine, error))?;
+        let hello = rehearsed.map_err(|error| explain(&mut machine, error))?;
         machine.kill()?;
         let copy = self.engine.restore(&MachineSpec { disks, ..spec }, &making.restore_rehearsed())?;
         self.publish(making, copy, &hello, limit)?;
@@ -178,9 +177,9 @@ impl Preparation<'_> {
 
     /// Publishes a template of which a machine has been seen to come up.
     fn publish(&self, making: Making, mut copy: Machine, hello: &Hello, limit: Instant) -> Result<(), Error> {
-        let _killed = self.kill_at_interrupt(&copy);
+        let _killed = self.interrupt.kills(&copy);
         let seen = copy.load(hello).map_err(Error::from).and_then(|()| rehearsal::boot(&mut copy, limit));
-        seen.map_err(|error| reason(&mut copy, error))?;
+        seen.map_err(|error| explain(&mut copy, error))?;
         let frozen = copy.frozen();
         copy.kill()?;
         match frozen {
@@ -201,17 +200,12 @@ impl Preparation<'_> {
             engine_log,
         }
     }
-
-    fn kill_at_interrupt(&self, machine: &Machine) -> Listening {
-        let killer = machine.killer();
-        self.interrupt.listen(move |_| killer.kill())
-    }
 }
 
-/// Of a machine that went away, why.
-fn reason(machine: &mut Machine, error: Error) -> Error {
+/// An error of `machine`, and what is behind it.
+fn explain(machine: &mut Machine, error: Error) -> Error {
     match error {
-        Error::Machine(microagent_machine::Error::GuestLost) => machine.post_mortem().into(),
+        Error::Machine(error) => machine.explain(error).into(),
         other => other,
     }
 }

@@ -300,8 +300,13 @@ impl Machine {
         self.wait().map(drop)
     }
 
+    /// What is behind an error: of a guest that went away, why it did.
+    pub fn explain(&mut self, error: Error) -> Error {
+        if matches!(error, Error::GuestLost) { self.post_mortem() } else { error }
+    }
+
     /// Explains why the machine ended on its own: reaps it, and reads what it had to say.
-    pub fn post_mortem(&mut self) -> Error {
+    fn post_mortem(&mut self) -> Error {
         // It closes the channel on its way out; how it then ends is worth waiting for.
         let ending = poll(&mut [PollFd::new(&*self.killer.pidfd, PollFlags::IN)], Some(&ENDING));
         if !matches!(ending, Ok(1)) {

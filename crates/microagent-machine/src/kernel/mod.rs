@@ -58,6 +58,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
+pub(crate) use record::hexadecimal;
 pub use source::{Origin, Progress, Source};
 pub use store::{Drift, Installed, KernelStore};
 

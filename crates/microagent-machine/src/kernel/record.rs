@@ -184,7 +184,7 @@ pub(super) fn sha256_of_file(path: &Path) -> io::Result<String> {
 }
 
 /// `bytes` in lower case hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -66,7 +66,7 @@ impl Host {
     /// What is remembered in the state directory `state`, which need not exist yet.
     pub fn open(state: &Path) -> Host {
         let path = state.join(FILE);
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let boot_id = boot_id().unwrap_or_default();
         let known =
             Record::load(&path, &boot_id).unwrap_or_else(|| Record { version: VERSION, boot_id, ..Record::default() });
         Host { path, known: Mutex::new(known) }
@@ -160,4 +160,9 @@ fn store(record: &Record, path: &Path) -> std::io::Result<()> {
     let unfinished = path.with_added_extension("new");
     fs::write(&unfinished, serde_json::to_vec(record)?)?;
     fs::rename(&unfinished, path)
+}
+
+/// Tells this boot of the host from every other.
+pub(crate) fn boot_id() -> Option<String> {
+    Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
 }

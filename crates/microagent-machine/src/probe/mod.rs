@@ -25,6 +25,7 @@ mod vcpu;
 
 pub use error::Error;
 pub use host::Host;
+pub(crate) use host::boot_id;
 pub use identity::FileIdentity;
 pub use kvm::{KVM_DEADLINE, KvmVerdict, probe_kvm};
 pub use program::{FirecrackerVerdict, QemuVerdict, probe_firecracker, probe_qemu};

@@ -1,11 +1,12 @@
 //! What templates there are, and how they go: when they are too many, when nobody can use them, when somebody says so, after a crash.
 
 use super::memory;
-use super::record::{Record, boot_id};
+use super::record::Record;
 use super::shape::is_key;
 use super::store::{TemplateStore, disk_bytes, failed_rehearsal};
 use super::summary::{MemoryPlace, TemplatePrune, TemplateSummary, TemplatesPruned};
 use super::{Error, Result};
+use crate::probe::boot_id;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;

@@ -2,12 +2,13 @@
 
 use super::lock::Lock;
 use super::memory::{self, Memory, copy_sparse};
-use super::record::{CheckpointRecord, FileRecord, Record, STATE, boot_id};
+use super::record::{CheckpointRecord, FileRecord, Record, STATE};
 use super::shape::Shape;
 use super::store::TemplateStore;
 use super::summary::MemoryPlace;
 use super::{Error, Result};
 use crate::engine::{Frozen, Restore};
+use crate::probe::boot_id;
 use microagent_checkpoint::Checkpoint;
 use std::fs::{self, DirBuilder, File};
 use std::io;

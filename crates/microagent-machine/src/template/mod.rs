@@ -31,7 +31,6 @@ mod summary;
 
 pub use error::Error;
 pub use making::Making;
-pub(crate) use shape::hexadecimal;
 pub use shape::{Disk, Hardware, Shape};
 pub use store::{Claim, Found, Template, TemplateStore};
 pub use summary::{MemoryPlace, TemplatePrune, TemplateSummary, TemplatesPruned};

@@ -1,10 +1,12 @@
 //! What is written down of a template, and whether its files are still what was written down.
 
 use super::memory;
-use super::shape::{Shape, hexadecimal};
+use super::shape::Shape;
 use super::summary::MemoryPlace;
 use super::{Error, Result};
 use crate::engine::Frozen;
+use crate::kernel::hexadecimal;
+use crate::probe::boot_id;
 use microagent_checkpoint::Checkpoint;
 use microagent_protocol::Hello;
 use rustix::fs::OFlags;
@@ -177,11 +179,6 @@ impl Record {
         let checkpoint = self.checkpoint.iter().map(|checkpoint| checkpoint.memory.path(directory));
         std::iter::once(self.memory_path(directory)).chain(checkpoint).collect()
     }
-}
-
-/// Of the host's boot.
-pub(super) fn boot_id() -> Option<String> {
-    Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim_end().to_owned())
 }
 
 impl FileRecord {

@@ -1,7 +1,7 @@
 //! What a frozen guest depends on.
 
 use crate::initramfs::Initramfs;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, hexadecimal};
 use crate::probe::FileIdentity;
 use microagent_protocol::PROTOCOL_VERSION;
 use serde::{Deserialize, Serialize};
@@ -135,14 +135,6 @@ fn describe(cpuinfo: &str) -> String {
     let telling = fields.filter(|(name, _)| PROCESSOR_FIELDS.contains(&name.trim()));
     telling.fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{}={}", name.trim(), value.trim());
-        text
-    })
-}
-
-/// `bytes` in lower case hexadecimal.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
         text
     })
 }

@@ -3,11 +3,12 @@
 use super::lock::Lock;
 use super::making::Making;
 use super::memory;
-use super::record::{Record, boot_id};
+use super::record::Record;
 use super::shape::Shape;
 use super::summary::MemoryPlace;
 use super::{Error, Result};
 use crate::engine::{Frozen, Restore};
+use crate::probe::boot_id;
 use microagent_checkpoint::Checkpoint;
 use rustix::fs::{CWD, RenameFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 use rustix::io::Errno;

@@ -5,9 +5,9 @@
 
 use super::session::{self, Session};
 use super::{Run, Start};
+use crate::Error;
 use crate::options::Templates;
 use crate::progress::Event;
-use crate::{Error, Interrupt};
 use microagent_machine::Error as Cause;
 use microagent_machine::engine::{Machine, MachineSpec};
 use microagent_machine::template::{Claim, Found, Making, Shape, Template};
@@ -64,7 +64,7 @@ impl Run<'_> {
         self.rehearsed = false;
         let machine = self.parts.engine.launch(&coming.spec)?;
         let mut session = Session::new(machine, &self.parts, workspace);
-        let _killed = kill_at(&self.options.interrupt, session.machine());
+        let _killed = self.options.interrupt.kills(session.machine());
         match session.boot(record, &mut self.watch, coming.within(BOOT_LIMIT)) {
             Ok(()) => Ok(session),
             Err(_) if self.options.interrupt.is_stopped() => Err(Error::Interrupted),
@@ -150,14 +150,14 @@ impl Run<'_> {
         let (serial_log, engine_log) = (making.scratch("serial.log"), making.scratch("engine.log"));
         let spec = MachineSpec { serial_log, engine_log, ..coming.spec.clone() };
         let mut first = engine.launch_template(&spec, making.memory())?;
-        let _killed = kill_at(&self.options.interrupt, &first);
+        let _killed = self.options.interrupt.kills(&first);
         let mut restored = engine.restore(&coming.spec, &making.restore())?;
         let hello = first.engine_up(limit).and_then(|()| {
             self.watch.lap(|timing| &mut timing.engine_ms);
             first.freeze(making.state(), limit)
         });
-        let hello = hello.map_err(|error| reason(&mut first, error))?;
-        restored.load(&hello).map_err(|error| reason(&mut restored, error))?;
+        let hello = hello.map_err(|error| first.explain(error))?;
+        restored.load(&hello).map_err(|error| restored.explain(error))?;
         self.watch.lap(|timing| &mut timing.guest_ms);
         // It takes memory and nothing else from now on, so nobody waits for its end.
         first.killer().kill();
@@ -166,10 +166,10 @@ impl Run<'_> {
 
     fn assemble(&mut self, coming: &Coming<'_>, machine: Machine) -> Result<Session, Error> {
         let mut session = Session::new(machine, &self.parts, coming.workspace);
-        let _killed = kill_at(&self.options.interrupt, session.machine());
+        let _killed = self.options.interrupt.kills(session.machine());
         match session.boot(coming.record, &mut self.watch, coming.within(RESTORE_LIMIT)) {
             Ok(()) => Ok(session),
-            Err(Error::Machine(error)) => Err(reason(session.machine_mut(), error).into()),
+            Err(Error::Machine(error)) => Err(session.machine_mut().explain(error).into()),
             Err(error) => Err(error),
         }
     }
@@ -214,15 +214,4 @@ fn chain(error: &Error) -> String {
     // One that passes another on says what that says.
     said.dedup();
     said.join(": ")
-}
-
-/// Of a guest that went away, why.
-fn reason(machine: &mut Machine, error: Cause) -> Cause {
-    if matches!(error, Cause::GuestLost) { machine.post_mortem() } else { error }
-}
-
-/// Kills a machine that is not up yet when the run is interrupted.
-fn kill_at(interrupt: &Interrupt, machine: &Machine) -> crate::interrupt::Listening {
-    let killer = machine.killer();
-    interrupt.listen(move |_| killer.kill())
 }

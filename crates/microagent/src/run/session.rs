@@ -133,8 +133,7 @@ impl Session {
         match error {
             Error::Machine(Cause::RequestTooLong { .. }) => error,
             Error::Machine(cause) => {
-                let source =
-                    Box::new(if matches!(cause, Cause::GuestLost) { self.machine.post_mortem() } else { cause });
+                let source = Box::new(self.machine.explain(cause));
                 Error::MachineFailed {
                     run: Box::new(failed_run(record)),
                     source,
