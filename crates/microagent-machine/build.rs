@@ -54,6 +54,8 @@ fn watch(workspace: &Path) {
         "crates/microagent-machine/build.rs",
         "crates/microagent-protocol/Cargo.toml",
         "crates/microagent-protocol/src",
+        "crates/microagent-tar/Cargo.toml",
+        "crates/microagent-tar/src",
     ] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }

@@ -7,12 +7,7 @@ use std::io::Write;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use microagent_image::rootfs::{Limits, Tree, write_erofs};
-
-#[allow(dead_code)]
-#[path = "../../crates/microagent-image/src/rootfs/tar_writer.rs"]
-mod tar_writer;
-
-use tar_writer::{Item, TarWriter};
+use microagent_testing::{Item, TarWriter};
 
 /// An entry whose name and target come from a small alphabet, so that entries meet.
 #[derive(Arbitrary, Debug)]

@@ -68,7 +68,7 @@ pub(crate) struct GlobalArgs {
     /// Print without colours [env: NO_COLOR]
     #[arg(long)]
     pub(crate) no_color: bool,
-    /// Accepted for compatibility: `run` hosts the supervisor itself
+    /// Program that runs workspaces, instead of this one [env: MICROAGENT_SUPERVISOR]; `run` does it itself
     #[arg(long, value_name = "PATH")]
     pub(crate) supervisor: Option<PathBuf>,
 }
@@ -88,16 +88,40 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Run(Box<verbs::run::Args>),
+    Create(Box<verbs::create::Args>),
+    Start(verbs::start::Args),
+    #[command(visible_alias = "stop")]
+    Halt(verbs::halt::Args),
+    Kill(verbs::kill::Args),
+    Pause(verbs::pause::Args),
+    Resume(verbs::resume::Args),
+    Quarantine(verbs::quarantine::Args),
+    Wait(verbs::wait::Args),
+    Supervise(verbs::supervise::Args),
+    Apply(verbs::apply::Args),
+    Clone(verbs::clone::Args),
+    Exec(verbs::exec::Args),
+    Connect(verbs::connect::Args),
+    Cp(verbs::cp::Args),
+    #[command(visible_alias = "artifacts")]
+    Artifact(verbs::artifact::Args),
+    Diff(verbs::diff::Args),
+    Commit(verbs::commit::Args),
+    Resize(verbs::resize::Args),
+    Stats(verbs::stats::Args),
     Doctor(verbs::doctor::Args),
     Kernel(verbs::kernel::Args),
     #[command(visible_alias = "images")]
     Image(verbs::image::Args),
     Rootfs(verbs::rootfs::Args),
+    Volume(verbs::volume::Args),
     #[command(visible_alias = "ls")]
     List(verbs::list::Args),
+    Ps(verbs::ps::Args),
     #[command(visible_alias = "inspect")]
     Status(verbs::status::Args),
     Logs(verbs::logs::Args),
+    Events(verbs::events::Args),
     Result(verbs::result::Args),
     #[command(visible_alias = "rm")]
     Delete(verbs::delete::Args),
@@ -106,6 +130,7 @@ pub(crate) enum Verb {
     Gc(verbs::gc::Args),
     Perf(verbs::perf::Args),
     Profiles(verbs::profiles::Args),
+    Schema(verbs::schema::Args),
     Version(verbs::version::Args),
     Completions(verbs::completions::Args),
     #[command(hide = true)]
@@ -119,13 +144,35 @@ impl Verb {
     pub(crate) fn run(self, context: &Context) -> Result<u8, Error> {
         match self {
             Verb::Run(args) => args.run(context),
+            Verb::Create(args) => args.run(context),
+            Verb::Start(args) => args.run(context),
+            Verb::Halt(args) => args.run(context),
+            Verb::Kill(args) => args.run(context),
+            Verb::Pause(args) => args.run(context),
+            Verb::Resume(args) => args.run(context),
+            Verb::Quarantine(args) => args.run(context),
+            Verb::Wait(args) => args.run(context),
+            Verb::Supervise(args) => args.run(context),
+            Verb::Apply(args) => args.run(context),
+            Verb::Clone(args) => args.run(context),
+            Verb::Exec(args) => args.run(context),
+            Verb::Connect(args) => args.run(context),
+            Verb::Cp(args) => args.run(context),
+            Verb::Artifact(args) => args.run(context),
+            Verb::Diff(args) => args.run(context),
+            Verb::Commit(args) => args.run(context),
+            Verb::Resize(args) => args.run(context),
+            Verb::Stats(args) => args.run(context),
             Verb::Doctor(args) => args.run(context),
             Verb::Kernel(args) => args.run(context),
             Verb::Image(args) => args.run(context),
             Verb::Rootfs(args) => args.run(context),
+            Verb::Volume(args) => args.run(context),
             Verb::List(args) => args.run(context),
+            Verb::Ps(args) => args.run(context),
             Verb::Status(args) => args.run(context),
             Verb::Logs(args) => args.run(context),
+            Verb::Events(args) => args.run(context),
             Verb::Result(args) => args.run(context),
             Verb::Delete(args) => args.run(context),
             Verb::Template(args) => args.run(context),
@@ -133,6 +180,7 @@ impl Verb {
             Verb::Gc(args) => args.run(context),
             Verb::Perf(args) => args.run(context),
             Verb::Profiles(args) => args.run(context),
+            Verb::Schema(args) => args.run(context),
             Verb::Version(args) => args.run(context),
             Verb::Completions(args) => args.run(context),
             Verb::Man(args) => args.run(context),
@@ -144,6 +192,8 @@ impl Verb {
     pub(crate) fn propagates_exit_code(&self, context: &Context) -> bool {
         match self {
             Verb::Run(args) => args.propagates_exit_code(context),
+            Verb::Exec(args) => args.propagates_exit_code(context),
+            Verb::Connect(_) => verbs::connect::Args::propagates_exit_code(context),
             _ => false,
         }
     }
@@ -172,7 +222,7 @@ mod tests {
         visit(&Cli::command(), "microagent", &mut |verb, path| {
             let help = verb.get_after_help().unwrap_or_else(|| panic!("`{path}` has no examples")).to_string();
             let examples = help.lines().filter_map(|line| line.strip_prefix("  microagent"));
-            for example in examples.map(|rest| rest.split_once(['>', '|']).map_or(rest, |(command, _)| command)) {
+            for example in examples.map(|rest| rest.split_once(['>', '<', '|']).map_or(rest, |(command, _)| command)) {
                 let words = shell_words::split(&format!("microagent{example}")).unwrap();
                 Cli::try_parse_from(words).unwrap_or_else(|error| panic!("`{path}`: `{example}`: {error}"));
             }

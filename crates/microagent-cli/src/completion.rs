@@ -28,6 +28,12 @@ pub(crate) fn images() -> Vec<CompletionCandidate> {
     images.into_iter().map(|image| CompletionCandidate::new(image.reference.familiar())).collect()
 }
 
+/// The names of volumes.
+pub(crate) fn volumes() -> Vec<CompletionCandidate> {
+    let volumes = client().and_then(|client| client.volumes().ok()).unwrap_or_default();
+    volumes.into_iter().map(|volume| CompletionCandidate::new(volume.name.as_str())).collect()
+}
+
 /// The names of profiles.
 pub(crate) fn profiles() -> Vec<CompletionCandidate> {
     let describe =

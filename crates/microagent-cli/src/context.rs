@@ -1,21 +1,29 @@
 //! What every verb is given: the settings, and the way to the library.
 
+use crate::environment;
 use crate::error::Error;
 use crate::output::{self, Format, Text};
 use crate::progress::Reporter;
 use crate::settings::{ProgressMode, Settings};
 use microagent::{Client, Name, Templates};
 use serde::Serialize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The surroundings of a verb.
 pub(crate) struct Context {
     settings: Settings,
+    supervisor: Option<PathBuf>,
 }
 
 impl Context {
-    pub(crate) fn new(settings: Settings) -> Context {
-        Context { settings }
+    pub(crate) fn new(settings: Settings, supervisor: Option<PathBuf>) -> Context {
+        Context { settings, supervisor }
+    }
+
+    /// The program that runs workspaces, where one is named.
+    pub(crate) fn supervisor(&self) -> Option<PathBuf> {
+        self.supervisor.clone()
     }
 
     /// How output is written.
@@ -41,6 +49,7 @@ impl Context {
     /// Opens the state directory, with progress shown as the settings say.
     pub(crate) fn client(&self) -> Result<Client, Error> {
         let client = Client::open(self.settings.state_dir.as_deref())?;
+        let client = client.acting_as("cli", environment::text("MICROAGENT_CORRELATION_ID"));
         let mode = if self.format() == Format::Text { self.settings.progress } else { ProgressMode::Off };
         Ok(match Reporter::new(mode) {
             Some(reporter) => client.with_progress(Arc::new(reporter)),

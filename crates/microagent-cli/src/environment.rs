@@ -42,3 +42,8 @@ pub(crate) fn switch(name: &'static str) -> Result<Option<bool>, Error> {
         )),
     }
 }
+
+/// A variable that is taken as it is.
+pub(crate) fn text(name: &str) -> Option<String> {
+    value(name)?.into_string().ok()
+}

@@ -29,10 +29,10 @@ pub(crate) enum Error {
     #[error("cannot read the configuration file `{}`", path.display())]
     ConfigUnreadable { path: PathBuf, source: io::Error },
     /// Nobody is there to say yes.
-    #[error("deleting needs a confirmation, and standard input is not a terminal")]
-    ConfirmationNeeded,
+    #[error("`{doing}` needs a confirmation, and standard input is not a terminal")]
+    ConfirmationNeeded { doing: &'static str },
     /// The user said no.
-    #[error("nothing was deleted")]
+    #[error("nothing was done")]
     Declined,
     /// No command of the workspace has ended yet.
     #[error("workspace `{workspace}` has no result: none of its commands has ended")]
@@ -76,7 +76,7 @@ impl From<microagent::machine::kernel::Error> for Error {
 }
 
 impl Fault for Error {
-    fn code(&self) -> &'static str {
+    fn code(&self) -> &str {
         match self {
             Error::Library(error) => error.code(),
             Error::Usage { .. } => "usage",
@@ -85,7 +85,7 @@ impl Fault for Error {
             Error::VariableNotSet { .. } => "variable_not_set",
             Error::ConfigInvalid { .. } => "config_invalid",
             Error::ConfigUnreadable { .. } => "config_unreadable",
-            Error::ConfirmationNeeded => "confirmation_needed",
+            Error::ConfirmationNeeded { .. } => "confirmation_needed",
             Error::Declined => "declined",
             Error::ResultMissing { .. } => "result_missing",
             Error::Interrupted { .. } => "interrupted",
@@ -102,7 +102,7 @@ impl Fault for Error {
             | Error::VariableNotSet { .. }
             | Error::ConfigInvalid { .. }
             | Error::ConfigUnreadable { .. }
-            | Error::ConfirmationNeeded => FaultKind::Usage,
+            | Error::ConfirmationNeeded { .. } => FaultKind::Usage,
             Error::NotSupportedYet { .. } | Error::ContainerOption { .. } => FaultKind::Unsupported,
             Error::ResultMissing { .. } => FaultKind::NotFound,
             Error::Declined | Error::Interrupted { .. } => FaultKind::Permanent,
@@ -127,7 +127,7 @@ impl Fault for Error {
                 Some("it may set `output`, `progress`, `state_dir`, `propagate_exit_code` and `templates`".to_owned())
             }
             Error::ConfigUnreadable { path, .. } => Some(format!("repair or remove `{}`", path.display())),
-            Error::ConfirmationNeeded => Some("add `--yes`".to_owned()),
+            Error::ConfirmationNeeded { .. } => Some("add `--yes`".to_owned()),
             Error::ResultMissing { workspace } => Some(format!("see its state with `microagent status {workspace}`")),
             _ => None,
         }

@@ -88,7 +88,8 @@ fn status(error: &Error, propagate: bool) -> u8 {
             "command_not_found" => NOT_FOUND,
             _ => OURS,
         },
-        Error::NotSupportedYet { .. } | Error::ContainerOption { .. } => USAGE,
+        // Asking for what there is not is a mistake on the command line or in a file, whoever tells it.
+        _ if matches!(error.code(), "not_supported_yet" | "unsupported_container_option") => USAGE,
         _ if error.kind() == FaultKind::Usage => USAGE,
         _ if error.retryable() => RETRYABLE,
         _ => FAILED,

@@ -22,7 +22,9 @@ mod quantity;
 mod refused;
 mod settings;
 mod signals;
+mod supervisor;
 mod table;
+mod terminal;
 mod usage;
 mod verbs;
 
@@ -36,6 +38,9 @@ fn main() -> ExitCode {
     internal_error::install_hook();
     completion::answer_shell();
     let arguments: Vec<_> = std::env::args_os().collect();
+    if supervisor::is_called_for(&arguments) {
+        return supervisor::main(&arguments);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage::finish(&error, &arguments),
@@ -44,10 +49,7 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return failure::finish(&error, cli.global.format(), false),
     };
-    if cli.global.supervisor.is_some() {
-        output::note(output::SUPERVISOR_NOTE);
-    }
-    let context = Context::new(settings);
+    let context = Context::new(settings, cli.global.supervisor.clone());
     internal_error::remember(context.format());
     let propagate = cli.verb.propagates_exit_code(&context);
     match cli.verb.run(&context) {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 /// Why the flag of the contract that names a supervisor program has no effect.
 pub(crate) const SUPERVISOR_NOTE: &str =
-    "`--supervisor` changes nothing: `run` hosts the supervisor in its own process";
+    "`--supervisor` changes nothing here: this verb hosts the supervisor in its own process";
 
 /// How results and failures are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,14 @@ pub(crate) fn show_json<T: Serialize>(result: &T, format: Format) -> Result<(), 
     };
     // Results have string keys and no custom serialisers, so this is the writer's error or none.
     let json = json.map_err(io::Error::from)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{json}")?;
+    Ok(out.flush()?)
+}
+
+/// Writes `result` to standard output as one line of JSON: one of many.
+pub(crate) fn show_line<T: Serialize>(result: &T) -> Result<(), Error> {
+    let json = serde_json::to_string(result).map_err(io::Error::from)?;
     let mut out = io::stdout().lock();
     writeln!(out, "{json}")?;
     Ok(out.flush()?)

@@ -1,6 +1,6 @@
 //! Sizes and times as people write them, in both directions.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const MIB_PER_GIB: u64 = 1024;
 const MIB_PER_TIB: u64 = 1024 * MIB_PER_GIB;
@@ -26,22 +26,7 @@ pub(crate) fn parse_memory_mib(text: &str) -> Result<u32, String> {
     u32::try_from(parse_mib(text)?).map_err(|_| "no machine has that much memory".to_owned())
 }
 
-/// Parses a time in seconds: a plain number, or one with a unit of `ms`, `s`, `m` or `h` (`90`, `5s`, `2m`).
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split_unit(text);
-    let factor = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("a time is a number of seconds, or one with a unit as in `5s`, `2m` or `1h`".to_owned()),
-    };
-    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
-        None => Err("a time is a whole number, as in `90`, `5s` or `2m`".to_owned()),
-        Some(0) => Err("it leaves no time at all".to_owned()),
-        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
-    }
-}
+pub(crate) use microagent::spec::parse_duration;
 
 fn split_unit(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
@@ -95,16 +80,6 @@ mod tests {
             assert!(parse_mib(text).is_err(), "{text}");
         }
         assert!(parse_memory_mib("5000t").is_err());
-    }
-
-    #[test]
-    fn times_are_seconds_unless_they_say_otherwise() {
-        for (text, seconds) in [("90", 90), ("5s", 5), ("2m", 120), ("1h", 3600)] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "0", "0s", "5min", "1.5", "-1", "5 s"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Ctrl-C and its relatives.
 
 use crate::error::Error;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use crate::terminal;
+use microagent::{Connection, Recipients};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGWINCH};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -39,5 +41,41 @@ impl Signals {
             (Err(_), signal @ 1..) => Err(Error::Interrupted { signal }),
             (outcome, _) => outcome,
         }
+    }
+}
+
+/// Signals that a command in a workspace gets as if it ran here. Job control is the shell's, so the rest is not passed on.
+const FORWARDED: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1];
+
+/// Passes signals on to a process, and the size of our terminal, until it is dropped.
+pub(crate) struct Forwarding {
+    handle: signal_hook::iterator::Handle,
+}
+
+impl Forwarding {
+    /// Begins, on a thread of its own. With a terminal, keys that mean signals are the command's already.
+    pub(crate) fn start(connection: &Arc<Connection>, process: &str, terminal: bool) -> Result<Forwarding, Error> {
+        let wanted: Vec<i32> = FORWARDED.into_iter().chain(terminal.then_some(SIGWINCH)).collect();
+        let mut incoming = signal_hook::iterator::Signals::new(wanted).map_err(Error::system("listen for signals"))?;
+        let handle = incoming.handle();
+        let (connection, process) = (Arc::clone(connection), process.to_owned());
+        std::thread::spawn(move || {
+            for signal in incoming.forever() {
+                let process = connection.process(process.as_str());
+                // A process that has ended needs neither.
+                let _ = match (signal, terminal::size()) {
+                    (SIGWINCH, Some(size)) => process.resize(size),
+                    (SIGWINCH, None) => Ok(()),
+                    (signal, _) => process.signal(signal, Recipients::Group),
+                };
+            }
+        });
+        Ok(Forwarding { handle })
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        self.handle.close();
     }
 }

@@ -239,8 +239,8 @@ impl Agent {
                 }
             }
             Kind::Reset => {
-                if let Some(output) = output(process, frame.id) {
-                    output.reset();
+                if let Some(process) = process {
+                    process.reset(frame.id, &mut self.outbox);
                 }
             }
             Kind::Hello | Kind::Call | Kind::Reply => return Err(Closed::OutOfPlace(frame.kind)),

@@ -13,7 +13,7 @@ use microagent_protocol::{Exec, Refusal, RefusalCode};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, chdir, setrlimit, setsid, umask};
+use rustix::process::{Resource, Rlimit, chdir, ioctl_tiocsctty, setrlimit, setsid, umask};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -40,6 +40,18 @@ pub(crate) struct Pipes {
     pub(crate) report: OwnedFd,
 }
 
+impl Pipes {
+    /// Makes them the standard streams of this process, and closes everything but them and the report: among the rest are the agent's ends of
+    /// other commands' pipes, which must not stay open for as long as this process lives.
+    pub(crate) fn connect(&self) -> rustix::io::Result<()> {
+        dup2_stdin(&self.stdin)?;
+        dup2_stdout(&self.stdout)?;
+        dup2_stderr(&self.stderr)?;
+        sys::close_all_but_standard_and(&self.report);
+        Ok(())
+    }
+}
+
 /// Turns this freshly forked process into the command.
 pub(crate) fn become_command(exec: &Exec, workspace: BorrowedFd<'_>, pipes: &Pipes) -> ! {
     let refusal = match prepare(exec, workspace, pipes) {
@@ -56,10 +68,11 @@ pub(crate) fn become_command(exec: &Exec, workspace: BorrowedFd<'_>, pipes: &Pip
 fn prepare(exec: &Exec, workspace: BorrowedFd<'_>, pipes: &Pipes) -> Result<StringArray, Refusal> {
     // Enters the workspace's root too: the kernel sets it to the root of the name space.
     system("enter the workspace", move_into_link_name_space(workspace, Some(LinkNameSpaceType::Mount)))?;
-    system("connect its standard streams", connect(pipes))?;
-    // Among the rest are the agent's ends of other commands' pipes, which must not stay open for as long as this takes.
-    sys::close_all_but_standard_and(&pipes.report);
+    system("connect its standard streams", pipes.connect())?;
     system("start a session", setsid())?;
+    if exec.tty.is_some() {
+        system("take control of its terminal", ioctl_tiocsctty(stdin()))?;
+    }
     sys::reset_signals();
     umask(Mode::from_raw_mode(0o022));
     system("limit open files", setrlimit(Resource::Nofile, OPEN_FILES))?;
@@ -109,16 +122,10 @@ fn read_database(path: &str) -> Result<Vec<u8>, Refusal> {
     Ok(text)
 }
 
-fn connect(pipes: &Pipes) -> rustix::io::Result<()> {
-    dup2_stdin(&pipes.stdin)?;
-    dup2_stdout(&pipes.stdout)?;
-    dup2_stderr(&pipes.stderr)
-}
-
 /// Programs that have dropped their privileges open `/dev/stdout` anew, and that is a check of the pipe's owner.
 fn own_pipes(exec: &Exec, user: &User) -> rustix::io::Result<()> {
     let owner = Some(Uid::from_raw(user.uid));
-    if exec.stdin.is_some() {
+    if exec.stdin.is_some() && exec.tty.is_none() {
         fchown(stdin(), owner, None)?;
     }
     fchown(stdout(), owner, None)?;
@@ -143,6 +150,9 @@ fn environment(exec: &Exec, user: &User) -> Result<StringArray, Refusal> {
     let mut env = exec.env.clone();
     if !env.iter().any(|entry| entry.starts_with("HOME=")) {
         env.push(format!("HOME={}", user.home));
+    }
+    if exec.tty.is_some() && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
     }
     strings("environment", env)
 }

@@ -50,6 +50,15 @@ fn hand_over(bound: bool, file: &str) -> io::Result<()> {
     disks.iter().try_for_each(|name| fs::write(&file, name.as_encoded_bytes()))
 }
 
+/// How many bytes a device has.
+pub(crate) fn size(device: &Path) -> io::Result<u64> {
+    /// The kernel counts sectors of that size, whatever those of the device are.
+    const SECTOR: u64 = 512;
+    let file = Path::new("/sys/block").join(device.file_name().unwrap_or_default()).join("size");
+    let sectors: Option<u64> = fs::read_to_string(file)?.trim_end().parse().ok();
+    sectors.map(|sectors| sectors * SECTOR).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// The device file of the disk with that serial number.
 pub(crate) fn find(serial: &str) -> Result<PathBuf, Refusal> {
     fs::read_dir("/sys/block")

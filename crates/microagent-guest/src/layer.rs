@@ -56,6 +56,7 @@ mod tests {
         Boot {
             base: disk("base"),
             workspace: disk("workspace"),
+            mounts: Vec::new(),
             hostname: "box".to_owned(),
             machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
             epoch_ns: 0,

@@ -11,22 +11,25 @@
 //! 2. [`agent`] greets the host and waits. A machine in this state can be frozen and copied: it is nobody's yet.
 //! 3. [`requests`] answers the host. The first, `boot`, makes the machine a workspace's: its [`identity`], its [`disks`], its
 //!    [`layer`], and the [`workspace`] itself.
-//! 4. A [`process`] is a command as the agent sees it, with its [`streams`]; [`command`] is what happens on the other side of
-//!    the fork, with [`users`] and [`lookup`].
-//!
-//! 5. A [`rehearsal`] is this program once more, as a command that does a little of everything.
+//! 4. A [`process`] is a command as the agent sees it, with its [`streams`], its [`terminal`] and its [`session`]; [`command`] is what
+//!    happens on the other side of the fork, with [`users`] and [`lookup`].
+//! 5. A [`task`] is a process too, of the agent's own: it works on files. What a workspace [`changes`] is one of them.
+//! 6. A [`rehearsal`] is this program once more, as a command that does a little of everything.
 //!
 //! There is one thread and one loop. Nothing a command or the host does can block it.
 
 mod agent;
 mod boot;
+mod changes;
 mod command;
 mod console;
 mod disks;
+mod ext4;
 mod identity;
 mod layer;
 mod lookup;
 mod modules;
+mod mounts;
 mod outbox;
 mod port;
 mod process;
@@ -34,9 +37,13 @@ mod processors;
 mod refusal;
 mod rehearsal;
 mod requests;
+mod session;
+mod stats;
 mod streams;
 #[allow(unsafe_code)]
 mod sys;
+mod task;
+mod terminal;
 mod users;
 mod vmstat;
 mod workspace;

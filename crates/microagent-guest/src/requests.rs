@@ -2,12 +2,12 @@
 
 use crate::agent::{Agent, Closed, Life, Then};
 use crate::identity::{self, uptime_ms};
-use crate::outbox::Outbox;
-use crate::process::Process;
+use crate::process::{Process, TaskStreams};
 use crate::refusal::{quoted, refusal};
+use crate::stats;
 use crate::sys::{self, Fork};
-use crate::workspace::Workspace;
-use microagent_protocol::{Boot, Exec, Kind, Refusal, RefusalCode, Reply, Request};
+use crate::workspace::{self, Workspace};
+use microagent_protocol::{Boot, Exec, Kind, Recipients, Refusal, RefusalCode, Reply, Request, WindowSize};
 use serde::{Deserialize, Serialize};
 
 /// Most commands that run at once. Each takes four descriptors and two windows of the agent.
@@ -20,7 +20,17 @@ impl Agent {
             Ok(Request::Time) => Ok(Some(Reply::Time { monotonic_ns: identity::monotonic_ns() })),
             Ok(Request::Boot(boot)) => self.boot(&boot).map(Some),
             Ok(Request::Exec(exec)) => self.exec(call, &exec).map(|()| None),
-            Ok(Request::Signal { process, signal }) => self.signal(process, signal).map(|()| Some(Reply::Done)),
+            Ok(Request::Signal { process, signal, to }) => self.signal(process, signal, to).map(|()| Some(Reply::Done)),
+            Ok(Request::Resize { process, size }) => self.resize(process, size).map(|()| Some(Reply::Done)),
+            Ok(Request::Stats) => self.stats().map(Some),
+            Ok(
+                request @ (Request::Stat { .. }
+                | Request::Pack { .. }
+                | Request::Unpack { .. }
+                | Request::Changes { .. }
+                | Request::PackLayer { .. }
+                | Request::Grow),
+            ) => self.task(call, &request).map(|()| None),
             Ok(Request::Sync) => self.sync(call).map(|()| None),
             Ok(Request::Shutdown) => match self.shutdown(call, Then::Spent) {
                 Ok(()) => return self.reap_ended(),
@@ -53,7 +63,32 @@ impl Agent {
     }
 
     fn exec(&mut self, call: u32, exec: &Exec) -> Result<(), Refusal> {
-        let streams: Vec<u32> = [exec.stdout, exec.stderr].into_iter().chain(exec.stdin).collect();
+        let outputs = [exec.stdout, exec.stderr];
+        self.check_streams(call, &outputs, exec.stdin)?;
+        let started = self.start(exec);
+        if started.is_ok() && exec.tty.is_some() {
+            self.outbox.push_empty(Kind::End, exec.stderr);
+        }
+        self.follow(call, started, &outputs, exec.stdin)
+    }
+
+    fn task(&mut self, call: u32, request: &Request) -> Result<(), Refusal> {
+        let streams = match *request {
+            Request::Pack { output, .. } | Request::Changes { output } | Request::PackLayer { output } => {
+                TaskStreams { output: Some(output), input: None }
+            }
+            Request::Unpack { input, .. } => TaskStreams { output: None, input: Some(input) },
+            _ => TaskStreams::default(),
+        };
+        let outputs: Vec<u32> = streams.output.into_iter().collect();
+        self.check_streams(call, &outputs, streams.input)?;
+        let started =
+            self.room_for_one().and_then(|workspace| Process::spawn_task(request, streams, workspace, &self.null));
+        self.follow(call, started, &outputs, streams.input)
+    }
+
+    fn check_streams(&self, call: u32, outputs: &[u32], input: Option<u32>) -> Result<(), Refusal> {
+        let streams: Vec<u32> = outputs.iter().copied().chain(input).collect();
         if self.processes.contains_key(&call) {
             return Err(refusal(RefusalCode::BadRequest, format!("call {call} is still running a command")));
         }
@@ -61,21 +96,37 @@ impl Agent {
         if doubled || streams.iter().any(|id| self.streams.contains_key(id)) {
             return Err(refusal(RefusalCode::BadRequest, format!("streams {streams:?} are not all new and different")));
         }
-        match self.start(exec) {
+        Ok(())
+    }
+
+    /// Takes a process in that has started; ends the streams of one that has not, so that nobody waits for them.
+    fn follow(
+        &mut self,
+        call: u32,
+        started: Result<Process, Refusal>,
+        outputs: &[u32],
+        input: Option<u32>,
+    ) -> Result<(), Refusal> {
+        match started {
             Ok(process) => {
                 self.processes.insert(call, process);
-                self.streams.extend(streams.into_iter().map(|id| (id, call)));
+                self.streams.extend(outputs.iter().copied().chain(input).map(|id| (id, call)));
                 Ok(())
             }
             Err(refused) => {
-                end_streams(exec, &mut self.outbox);
+                for id in outputs {
+                    self.outbox.push_empty(Kind::End, *id);
+                }
+                if let Some(id) = input {
+                    self.outbox.push_empty(Kind::Reset, id);
+                }
                 Err(refused)
             }
         }
     }
 
     fn start(&self, exec: &Exec) -> Result<Process, Refusal> {
-        let Life::Ready(workspace) = &self.life else { return Err(not_ready()) };
+        let workspace = self.room_for_one()?;
         if exec.argv.is_empty() {
             return Err(refusal(RefusalCode::BadRequest, "the command is empty"));
         }
@@ -83,17 +134,32 @@ impl Agent {
             let what = format!("working directory {} is not an absolute path", quoted(&exec.cwd));
             return Err(refusal(RefusalCode::BadRequest, what));
         }
+        Process::spawn(exec, workspace, &self.null)
+    }
+
+    /// The workspace, if another process may be started in it.
+    fn room_for_one(&self) -> Result<&Workspace, Refusal> {
+        let Life::Ready(workspace) = &self.life else { return Err(not_ready()) };
         if self.processes.len() >= MAX_COMMANDS {
             return Err(refusal(RefusalCode::System, format!("{MAX_COMMANDS} commands are running already")));
         }
-        Process::spawn(exec, workspace.namespace(), &self.null)
+        Ok(workspace)
     }
 
-    fn signal(&mut self, process: u32, signal: i32) -> Result<(), Refusal> {
-        let running = self.processes.get_mut(&process);
-        running
-            .ok_or_else(|| refusal(RefusalCode::NoSuchProcess, format!("call {process} runs no command")))?
-            .signal(signal)
+    fn signal(&mut self, process: u32, signal: i32, to: Recipients) -> Result<(), Refusal> {
+        let running = self.processes.get_mut(&process).ok_or_else(|| no_such_process(process))?;
+        running.signal(signal, to, &mut self.outbox)
+    }
+
+    fn resize(&self, process: u32, size: WindowSize) -> Result<(), Refusal> {
+        self.processes.get(&process).ok_or_else(|| no_such_process(process))?.resize(size)
+    }
+
+    fn stats(&self) -> Result<Reply, Refusal> {
+        let Life::Ready(_) = self.life else { return Err(not_ready()) };
+        stats::read(workspace::DISK.as_ref())
+            .map(Reply::Stats)
+            .map_err(|error| refusal(RefusalCode::System, format!("cannot read the size of the disk: {error}")))
     }
 
     /// Flushes the disks from a process of its own: it takes as long as the disk takes, and the agent has other things to do.
@@ -134,13 +200,8 @@ fn not_ready() -> Refusal {
     refusal(RefusalCode::WrongState, "the machine is not booted, or is shutting down")
 }
 
-/// Ends the streams of a command that never ran, so that nobody waits for them.
-fn end_streams(exec: &Exec, outbox: &mut Outbox) {
-    outbox.push_empty(Kind::End, exec.stdout);
-    outbox.push_empty(Kind::End, exec.stderr);
-    if let Some(stdin) = exec.stdin {
-        outbox.push_empty(Kind::Reset, stdin);
-    }
+fn no_such_process(process: u32) -> Refusal {
+    refusal(RefusalCode::NoSuchProcess, format!("call {process} runs no command"))
 }
 
 fn parse(payload: &[u8]) -> Result<Request, Refusal> {

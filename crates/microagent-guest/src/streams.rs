@@ -1,6 +1,7 @@
 //! The two directions of a stream: a command's pipe on one side, credit and frames on the other.
 
 use crate::outbox::{OUTPUT_LIMIT, Outbox};
+use crate::terminal;
 use microagent_protocol::frame::MAX_DATA;
 use microagent_protocol::{CreditExceeded, Frame, Kind, ReceiveWindow, SendWindow};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,12 +16,18 @@ pub(crate) struct Output {
     window: SendWindow,
     /// Set when the command has ended: bytes it had written by then and that are still in the pipe.
     owed: Option<u64>,
+    terminal: bool,
 }
 
 impl Output {
     /// Carries what is written to the other end of `pipe`, which is non-blocking.
     pub(crate) fn new(id: u32, pipe: OwnedFd) -> Output {
-        Output { id, pipe: Some(pipe), window: SendWindow::default(), owed: None }
+        Output { id, pipe: Some(pipe), window: SendWindow::default(), owed: None, terminal: false }
+    }
+
+    /// Carries what is printed on a terminal, of which this is the master, non-blocking.
+    pub(crate) fn of_terminal(id: u32, master: OwnedFd) -> Output {
+        Output { terminal: true, ..Output::new(id, master) }
     }
 
     /// The stream's id.
@@ -58,13 +65,23 @@ impl Output {
 
     /// The command has ended. What is in the pipe now was written while it ran and will be sent, whatever else happens.
     pub(crate) fn writer_ended(&mut self) {
+        // What a terminal holds cannot be counted: part of it is on its way from one end to the other. The kernel hangs it up now, so its end
+        // follows what was printed.
+        if self.terminal {
+            return;
+        }
         let pending = self.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
         self.owed = Some(pending.unwrap_or(0));
     }
 
     /// Whether all that the command itself wrote has been sent. Its children may still write more.
     pub(crate) fn is_settled(&self) -> bool {
-        self.pipe.is_none() || self.owed == Some(0)
+        match self.owed {
+            _ if self.pipe.is_none() => true,
+            // It could have been read to its end.
+            None => self.terminal && self.window.available() > 0,
+            Some(owed) => owed == 0,
+        }
     }
 
     /// Whether the stream is over.
@@ -93,12 +110,20 @@ pub(crate) struct Input {
     window: ReceiveWindow,
     pending: VecDeque<u8>,
     ended: bool,
+    /// Where it is a terminal: whether what was typed last has not been ended as a line.
+    terminal: Option<bool>,
 }
 
 impl Input {
     /// Feeds the other end of `pipe`, which is non-blocking.
     pub(crate) fn new(id: u32, pipe: OwnedFd) -> Input {
-        Input { id, pipe: Some(pipe), window: ReceiveWindow::default(), pending: VecDeque::new(), ended: false }
+        let (window, pending) = (ReceiveWindow::default(), VecDeque::new());
+        Input { id, pipe: Some(pipe), window, pending, ended: false, terminal: None }
+    }
+
+    /// Types at a terminal, of which this is the master, non-blocking.
+    pub(crate) fn of_terminal(id: u32, master: OwnedFd) -> Input {
+        Input { terminal: Some(false), ..Input::new(id, master) }
     }
 
     /// The stream's id.
@@ -125,6 +150,12 @@ impl Input {
 
     /// The host has sent all.
     pub(crate) fn end(&mut self, outbox: &mut Outbox) {
+        if !self.ended
+            && let (Some(line_open), Some(master)) = (self.terminal, &self.pipe)
+        {
+            self.pending
+                .extend(terminal::end_of_input(master, self.pending.back().map_or(line_open, |&byte| byte != b'\n')));
+        }
         self.ended = true;
         self.pump(outbox);
     }
@@ -140,7 +171,10 @@ impl Input {
             }
             match rustix::io::write(pipe, self.pending.as_slices().0) {
                 Ok(count) => {
-                    self.pending.drain(..count);
+                    let last = self.pending.drain(..count).next_back();
+                    if let (Some(line_open), Some(last)) = (&mut self.terminal, last) {
+                        *line_open = last != b'\n';
+                    }
                     if let Some(grant) = self.window.consume(count) {
                         outbox.push(&Frame::credit(self.id, grant));
                     }

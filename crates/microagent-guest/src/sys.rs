@@ -91,6 +91,12 @@ pub(crate) fn signal_group(leader: Pid, signal: i32) -> Result<()> {
     check(unsafe { libc::kill(-leader.as_raw_nonzero().get(), signal) }).map(drop)
 }
 
+/// Sends a signal to one process.
+pub(crate) fn signal_process(process: Pid, signal: i32) -> Result<()> {
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::kill(process.as_raw_nonzero().get(), signal) }).map(drop)
+}
+
 /// Kills every process but the caller, which is PID 1.
 pub(crate) fn kill_everything() {
     // SAFETY: takes no pointer. The only failure is that there is nothing to kill.
@@ -158,6 +164,15 @@ pub(crate) fn look_at_mapped(file: impl AsFd, length: usize) -> Result<u8> {
         libc::munmap(start, length);
         Ok(first)
     }
+}
+
+/// `EXT4_IOC_RESIZE_FS` of `fs/ext4/ext4.h`; the `libc` crate does not have it.
+const RESIZE_EXT4: libc::Ioctl = 0x4008_6610;
+
+/// Makes a mounted ext4 file system, of which a directory is given, as large as so many blocks.
+pub(crate) fn resize_ext4(directory: impl AsFd, blocks: u64) -> Result<()> {
+    // SAFETY: the call reads one 64-bit number.
+    check(unsafe { libc::ioctl(directory.as_fd().as_raw_fd(), RESIZE_EXT4, &raw const blocks) }).map(drop)
 }
 
 /// Brings a network interface up.

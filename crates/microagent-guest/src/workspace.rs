@@ -5,8 +5,9 @@
 //! and holds the other one by a descriptor: a command enters it, the agent never does, so nothing that is mounted, unmounted
 //! or renamed in there is seen by the agent.
 
+use crate::mounts::{self, Mounted};
 use crate::refusal::{quoted, refusal};
-use crate::{disks, identity, layer, sys};
+use crate::{disks, ext4, identity, layer, sys};
 use microagent_protocol::{Boot, Disk, Refusal, RefusalCode};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -18,12 +19,16 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-const BASE: &str = "/mnt/base";
-const DISK: &str = "/mnt/workspace";
-const ROOT: &str = "/mnt/root";
-const LAYER: &str = "/run/machine";
+/// Where the image's base is mounted.
+pub(crate) const BASE: &str = "/mnt/base";
+/// Where the workspace's disk is mounted.
+pub(crate) const DISK: &str = "/mnt/workspace";
+/// Where the layers are stacked.
+pub(crate) const ROOT: &str = "/mnt/root";
+/// The machine's own layer.
+pub(crate) const LAYER: &str = "/run/machine";
 
 /// Commit, clone and diff read `upper` as it lies on the disk, so every change must be there whole: no redirected
 /// directories, no data left below. `xino` gives all files of the root one device number, as tools that stay on one file
@@ -36,6 +41,9 @@ const NAMESPACE: &str = "/proc/self/ns/mnt";
 /// The assembled workspace.
 pub(crate) struct Workspace {
     namespace: OwnedFd,
+    terminals: OwnedFd,
+    /// More disks, in the order in which they were mounted.
+    mounted: Vec<Mounted>,
 }
 
 impl Workspace {
@@ -44,14 +52,19 @@ impl Workspace {
         identity::assume(boot)?;
         disks::bind()?;
         mount_disk(&boot.base, BASE, MountFlags::RDONLY)?;
-        mount_disk(&boot.workspace, DISK, MountFlags::NOATIME)?;
-        prepare_layers(boot).map_err(|error| {
-            refusal(RefusalCode::MountFailed, format!("cannot prepare the layers of the workspace: {error}"))
-        })?;
-        let namespace = build_namespace().map_err(|(what, error)| {
-            refusal(RefusalCode::MountFailed, format!("cannot mount {what} of the workspace: {error}"))
-        })?;
-        Ok(Workspace { namespace })
+        let device = mount_disk(&boot.workspace, DISK, MountFlags::NOATIME)?;
+        if boot.workspace.filesystem == "ext4" {
+            ext4::grow_to_device(&device, DISK)?;
+        }
+        let mounted = mounts::mount_disks(&boot.mounts)?;
+        let in_layers =
+            |error| refusal(RefusalCode::MountFailed, format!("cannot prepare the layers of the workspace: {error}"));
+        prepare_layers(boot).map_err(in_layers)?;
+        if !mounted.is_empty() {
+            mounts::prepare_targets(&mounted).map_err(in_layers)?;
+        }
+        let (namespace, terminals) = build_namespace(&mounted)?;
+        Ok(Workspace { namespace, terminals, mounted })
     }
 
     /// The namespace commands enter.
@@ -59,14 +72,20 @@ impl Workspace {
         self.namespace.as_fd()
     }
 
-    /// Takes the workspace apart, when no process is left in it. On success its disk is consistent and at rest.
+    /// The file system that terminals of commands are of.
+    pub(crate) fn terminals(&self) -> BorrowedFd<'_> {
+        self.terminals.as_fd()
+    }
+
+    /// Takes the workspace apart, when no process is left in it. On success its disks are consistent and at rest.
     pub(crate) fn dismantle(self) -> Result<(), Refusal> {
         // The namespace goes with the last reference to it, and all its mounts with it.
-        drop(self.namespace);
-        // Unmounting would succeed while something still holds the file system; making it read-only does not.
-        mount_remount(DISK, MountFlags::RDONLY | MountFlags::NOATIME, c"")
-            .and_then(|()| unmount(DISK, UnmountFlags::empty()))
+        drop((self.namespace, self.terminals));
+        // One that fails keeps no other from being put to rest.
+        let mounted = self.mounted.iter().rev().map(Mounted::put_to_rest).fold(Ok(()), Result::and);
+        put_to_rest(DISK)
             .map_err(|error| refusal(RefusalCode::System, format!("cannot unmount the workspace's disk: {error}")))
+            .and(mounted)
     }
 }
 
@@ -79,10 +98,18 @@ pub(crate) fn let_go() -> Result<(), Refusal> {
     disks::unbind()
 }
 
-fn mount_disk(disk: &Disk, target: &str, flags: MountFlags) -> Result<(), Refusal> {
+/// Unmounts a file system that may have been written to. Unmounting alone would succeed while something still holds it; making it
+/// read-only does not.
+pub(crate) fn put_to_rest(mounted: &str) -> rustix::io::Result<()> {
+    mount_remount(mounted, MountFlags::RDONLY | MountFlags::NOATIME, c"")?;
+    unmount(mounted, UnmountFlags::empty())
+}
+
+/// Mounts a disk for the agent. Returns its device.
+pub(crate) fn mount_disk(disk: &Disk, target: &str, flags: MountFlags) -> Result<PathBuf, Refusal> {
     let device = disks::find(&disk.serial)?;
     let options = match (disk.filesystem.as_str(), flags.contains(MountFlags::RDONLY)) {
-        // A base shared by many machines has no journal to replay and could not be written.
+        // A base shared by many machines has no journal to replay, and nothing can be replayed on a disk that is not to be written.
         ("ext4", true) => c"noload",
         // Zeroing unused inode tables in the background would only make the sparse image on the host grow.
         ("ext4", false) => c"noinit_itable",
@@ -90,7 +117,8 @@ fn mount_disk(disk: &Disk, target: &str, flags: MountFlags) -> Result<(), Refusa
     };
     fs::create_dir_all(target)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        .and_then(|()| mount(&device, target, disk.filesystem.as_str(), flags, options))
+        .and_then(|()| mount(device.as_path(), target, disk.filesystem.as_str(), flags, options))
+        .map(|()| device)
         .map_err(|error| {
             let what = format!("cannot mount disk {} as {}: {error}", quoted(&disk.serial), quoted(&disk.filesystem));
             refusal(RefusalCode::MountFailed, what)
@@ -113,13 +141,20 @@ fn prepare_layers(boot: &Boot) -> std::io::Result<()> {
 type MountError = (&'static str, Errno);
 
 /// Builds the workspace's mounts in a copy of our namespace, and comes back without it. No fork is needed: a descriptor
-/// keeps the copy alive.
-fn build_namespace() -> Result<OwnedFd, MountError> {
-    let ours = open_namespace().map_err(|error| ("the namespace", error))?;
-    sys::unshare_mounts().map_err(|error| ("the namespace", error))?;
-    let built = mount_root().and_then(|()| open_namespace().map_err(|error| ("the namespace", error)));
-    move_into_link_name_space(ours.as_fd(), Some(LinkNameSpaceType::Mount))
-        .map_err(|error| ("the namespace", error))?;
+/// keeps the copy alive, and another the terminals in it.
+fn build_namespace(mounted: &[Mounted]) -> Result<(OwnedFd, OwnedFd), Refusal> {
+    let failed = |(what, error): MountError| {
+        refusal(RefusalCode::MountFailed, format!("cannot mount {what} of the workspace: {error}"))
+    };
+    let namespace = |error| failed(("the namespace", error));
+    let ours = open_namespace().map_err(namespace)?;
+    let views = mounts::views(mounted)?;
+    sys::unshare_mounts().map_err(namespace)?;
+    let built = mount_root().map_err(failed).and_then(|()| mounts::show(mounted, &views)).and_then(|()| {
+        let terminals = rustix::fs::open("/dev/pts", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        Ok((open_namespace().map_err(namespace)?, terminals.map_err(|error| failed(("devpts", error)))?))
+    });
+    move_into_link_name_space(ours.as_fd(), Some(LinkNameSpaceType::Mount)).map_err(namespace)?;
     built
 }
 
@@ -127,10 +162,15 @@ fn open_namespace() -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(NAMESPACE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// Stacks the layers.
+pub(crate) fn mount_layers() -> rustix::io::Result<()> {
+    mount("overlay", ROOT, "overlay", MountFlags::NOATIME, OVERLAY)
+}
+
 fn mount_root() -> Result<(), MountError> {
     let root = |error| ("the root", error);
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(root)?;
-    mount("overlay", ROOT, "overlay", MountFlags::NOATIME, OVERLAY).map_err(root)?;
+    mount_layers().map_err(root)?;
     chdir(ROOT).map_err(root)?;
     mount_kernel_file_systems()?;
     // The initramfs is the root of every namespace and cannot be pivoted away; a root moved over it hides it for good.

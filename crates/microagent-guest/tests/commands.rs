@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Guest, USER, command, shell};
-use microagent_protocol::{Exec, Exit, RefusalCode, Reply, Request};
+use microagent_protocol::{Exec, Exit, Recipients, RefusalCode, Reply, Request};
 use std::sync::LazyLock;
 use std::thread;
 use std::time::Instant;
@@ -141,7 +141,7 @@ fn a_signal_reaches_the_whole_process_group() {
     let chunk = running.stdout.next_chunk().unwrap();
     assert_eq!(chunk.as_deref(), Some(&b"started\n"[..]));
     let call = running.call.id();
-    assert_eq!(GUEST.ask(&Request::Signal { process: call, signal: 15 }), Ok(Reply::Done));
+    assert_eq!(GUEST.ask(&Request::Signal { process: call, signal: 15, to: Recipients::Group }), Ok(Reply::Done));
     // The streams end only when the background process, which holds them too, is gone.
     let finished = running.finish().unwrap();
     assert_eq!(finished.exit.signal, Some(15));
@@ -151,20 +151,24 @@ fn a_signal_reaches_the_whole_process_group() {
 fn a_signal_sent_before_the_program_runs_is_not_lost() {
     for _ in 0..20 {
         let running = GUEST.start(command(&["sleep", "1000"]));
-        assert_eq!(GUEST.ask(&Request::Signal { process: running.call.id(), signal: 9 }), Ok(Reply::Done));
+        assert_eq!(
+            GUEST.ask(&Request::Signal { process: running.call.id(), signal: 9, to: Recipients::Group }),
+            Ok(Reply::Done)
+        );
         assert_eq!(running.finish().unwrap().exit.signal, Some(9));
     }
 }
 
 #[test]
 fn a_signal_that_makes_no_sense_is_refused() {
-    let refused = |process, signal| GUEST.ask(&Request::Signal { process, signal }).unwrap_err().code;
+    let refused =
+        |process, signal| GUEST.ask(&Request::Signal { process, signal, to: Recipients::Group }).unwrap_err().code;
     assert_eq!(refused(u32::MAX, 15), RefusalCode::NoSuchProcess);
     let running = GUEST.start(command(&["sleep", "1000"]));
     for signal in [0, -1, 65, i32::MIN] {
         assert_eq!(refused(running.call.id(), signal), RefusalCode::BadRequest, "{signal}");
     }
-    GUEST.ask(&Request::Signal { process: running.call.id(), signal: 9 }).unwrap();
+    GUEST.ask(&Request::Signal { process: running.call.id(), signal: 9, to: Recipients::Group }).unwrap();
     running.finish().unwrap();
 }
 

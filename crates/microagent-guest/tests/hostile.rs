@@ -5,7 +5,7 @@ mod common;
 use common::{Engine, boot_request, shell, workspace_disk};
 use microagent_protocol::flow::INITIAL_CREDIT;
 use microagent_protocol::frame::{MAX_DATA, header};
-use microagent_protocol::{Decoder, Exec, Frame, Hello, Kind, RefusalCode, Reply, Request};
+use microagent_protocol::{Decoder, Exec, Frame, Hello, Kind, Recipients, RefusalCode, Reply, Request};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -177,7 +177,7 @@ fn a_host_that_asks_and_does_not_listen_costs_no_memory_and_loses_no_answer() {
     let mut machine = Machine::boot();
     let mut asking = machine.stream.try_clone().unwrap();
     let asker = thread::spawn(move || {
-        let payload = serde_json::to_vec(&Request::Signal { process: 1, signal: 1 }).unwrap();
+        let payload = serde_json::to_vec(&Request::Signal { process: 1, signal: 1, to: Recipients::Group }).unwrap();
         for id in 0..CALLS {
             let mut wire = header(Kind::Call, id, payload.len()).to_vec();
             wire.extend_from_slice(&payload);

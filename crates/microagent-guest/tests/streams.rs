@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Guest, command, shell, with_input};
-use microagent_protocol::{Request, flow::INITIAL_CREDIT};
+use microagent_protocol::{Recipients, Request, flow::INITIAL_CREDIT};
 use std::io::{ErrorKind, Read, Write};
 use std::sync::LazyLock;
 use std::{fs, thread};
@@ -91,7 +91,7 @@ fn a_stream_that_is_not_read_stalls_its_command_and_nothing_else() {
     }
     let finished = GUEST.run(command(&["head", "-c", "4000000", "/dev/zero"])).unwrap();
     assert_eq!(finished.stdout.len(), 4_000_000);
-    GUEST.ask(&Request::Signal { process: stalled.call.id(), signal: 9 }).unwrap();
+    GUEST.ask(&Request::Signal { process: stalled.call.id(), signal: 9, to: Recipients::Group }).unwrap();
     let finished = stalled.finish().unwrap();
     assert_eq!(finished.exit.signal, Some(9));
     assert!(finished.stdout.len() >= INITIAL_CREDIT as usize);

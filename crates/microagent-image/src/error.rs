@@ -102,6 +102,24 @@ pub enum Error {
         /// Whether credentials were sent, and what the registry said.
         reason: String,
     },
+    /// The registry does not take images, or not in this repository.
+    #[error("registry `{host}` is read-only: it does not take `{reference}`{}", if message.is_empty() { String::new() } else { format!(" ({message})") })]
+    RegistryReadOnly {
+        /// The registry.
+        host: String,
+        /// The image.
+        reference: String,
+        /// What the registry said, shortened.
+        message: String,
+    },
+    /// The registry wants a repository to be made before something is pushed to it.
+    #[error("registry `{host}` has no repository `{repository}` to push to")]
+    RepositoryMissing {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+    },
     /// The registry limits how often it may be asked.
     #[error("registry `{host}` is limiting requests{}", retry_after.map(|seconds| format!(" for another {seconds} s")).unwrap_or_default())]
     RateLimited {
@@ -299,6 +317,12 @@ impl From<crate::rootfs::Error> for Error {
 }
 
 impl Error {
+    /// A layer or config in the store that is not what its name says, or is not there.
+    pub(crate) fn damaged_blob(digest: &Digest) -> Error {
+        let reason = "its stored copy is damaged or gone; pull the image again".to_owned();
+        Error::InconsistentImage { what: format!("`{}`", digest.short()), reason }
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { action, path, source }
@@ -306,7 +330,7 @@ impl Error {
 }
 
 impl Fault for Error {
-    fn code(&self) -> &'static str {
+    fn code(&self) -> &str {
         match self {
             Error::InvalidReference { .. } => "invalid_image_reference",
             Error::InvalidPlatform { .. } => "invalid_platform",
@@ -319,6 +343,8 @@ impl Fault for Error {
             Error::Tls { .. } => "registry_tls_failed",
             Error::NotFound { .. } => "image_not_found",
             Error::LoginRequired { .. } => "registry_login_required",
+            Error::RegistryReadOnly { .. } => "registry_read_only",
+            Error::RepositoryMissing { .. } => "registry_repository_missing",
             Error::RateLimited { .. } => "registry_rate_limited",
             Error::RegistryStatus { .. } => "registry_error",
             Error::RegistryProtocol { .. } => "registry_protocol_error",
@@ -354,12 +380,12 @@ impl Fault for Error {
             | Error::MutableReference { .. }
             | Error::AmbiguousImport { .. }
             | Error::UnnamedImport { .. } => FaultKind::Usage,
-            Error::NotLocal { .. } | Error::NotFound { .. } => FaultKind::NotFound,
+            Error::NotLocal { .. } | Error::NotFound { .. } | Error::RepositoryMissing { .. } => FaultKind::NotFound,
             Error::NameNotResolved { .. } | Error::Unreachable { .. } | Error::RateLimited { .. } => {
                 FaultKind::Transient
             }
             Error::RegistryStatus { status, .. } if *status >= 500 || *status == 408 => FaultKind::Transient,
-            Error::Tls { .. } | Error::LoginRequired { .. } => FaultKind::Denied,
+            Error::Tls { .. } | Error::LoginRequired { .. } | Error::RegistryReadOnly { .. } => FaultKind::Denied,
             Error::NoMatchingPlatform { .. } | Error::UnsupportedMediaType { .. } | Error::RecordVersion { .. } => {
                 FaultKind::Unsupported
             }
@@ -407,6 +433,10 @@ impl Fault for Error {
             Error::LoginRequired { host, .. } => format!(
                 "check the name, or log in with `docker login {host}`; credentials are read from `$DOCKER_CONFIG/config.json` or `~/.docker/config.json` and the helpers it names"
             ),
+            Error::RegistryReadOnly { .. } => "push to another registry with `--to`".to_owned(),
+            Error::RepositoryMissing { .. } => {
+                "check its spelling, or make the repository at the registry: not every registry makes one by itself".to_owned()
+            }
             Error::RateLimited { host, .. } => format!("wait, or log in with `docker login {host}` for a higher limit"),
             Error::InvalidCredentials { path, .. } => format!("repair or remove `{}`", path.display()),
             Error::CredentialHelper { .. } => {

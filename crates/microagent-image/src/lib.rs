@@ -21,6 +21,8 @@
 //! | [`ImageStore::ensure`] | find or pull an image and have its base; with an image that is there, a few file reads |
 //! | [`ImageStore::find`], [`ImageStore::base`] | only look, never fetch |
 //! | [`ImageStore::import`] | take an image from an OCI layout, an archive or a root filesystem tar |
+//! | [`ImageStore::commit`] | make an image of another one and a layer on top of it |
+//! | [`ImageStore::push`] | send an image to a registry |
 //! | [`ImageStore::list`], [`ImageStore::lookup`], [`ImageStore::tag`] | names |
 //! | [`ImageStore::remove`], [`ImageStore::prune`], [`ImageStore::collect_garbage`], [`ImageStore::disk_usage`] | space |
 //! | [`ImageStore::rootfs_build`] | write the root filesystem to a file of one's own |
@@ -33,6 +35,7 @@
 //! validated [`Digest`].
 
 mod cancel;
+mod commit;
 mod config;
 mod digest;
 mod error;
@@ -48,6 +51,7 @@ mod source;
 mod store;
 
 pub use cancel::Cancellation;
+pub use commit::{Commit, ConfigChanges, LayerCompression};
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest};
 pub use error::Error;
@@ -57,7 +61,10 @@ pub use manifest::{MAX_DOCUMENT, MAX_LAYERS};
 pub use platform::{Architecture, Platform};
 pub use progress::{Event, Progress, Silent};
 pub use reference::Reference;
-pub use store::{BuiltRootfs, DiskUsage, ImageStore, ImageSummary, InUse, Pruned, PullOptions, PullPolicy, Removed};
+pub use store::{
+    BuiltRootfs, DiskUsage, ImageStore, ImageSummary, InUse, Pruned, PullOptions, PullPolicy, PushOptions, Pushed,
+    Removed,
+};
 
 /// Parses a manifest or index and tells only whether it is acceptable. The parser has no other public face, and fuzzing
 /// needs one.

@@ -88,12 +88,15 @@ pub(crate) struct Manifest {
     pub(crate) media_type: Option<String>,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
+    /// Written and never read: those of other builders mean nothing here, and may be of any shape.
+    #[serde(default, skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Manifest {
     /// A manifest for an image that came without one.
     pub(crate) fn synthesise(config: Descriptor, layers: Vec<Descriptor>) -> Manifest {
-        Manifest { schema_version: 2, media_type: Some(OCI_MANIFEST.to_owned()), config, layers }
+        Manifest { schema_version: 2, media_type: Some(OCI_MANIFEST.to_owned()), config, layers, annotations: None }
     }
 
     /// The document to store; its digest is the identity of the image.
@@ -178,7 +181,7 @@ impl Index {
 /// What a registry or layout returns under a name.
 #[derive(Clone, Debug)]
 pub(crate) enum Document {
-    Image(Manifest),
+    Image(Box<Manifest>),
     Index(Index),
 }
 
@@ -220,7 +223,7 @@ impl Document {
         }
         let manifest: Manifest = serde_json::from_slice(bytes).map_err(malformed)?;
         manifest.check(what)?;
-        Ok(Document::Image(manifest))
+        Ok(Document::Image(Box::new(manifest)))
     }
 }
 

@@ -34,9 +34,28 @@ pub enum Event<'a> {
         /// Bytes of the layer.
         total: u64,
     },
+    /// An image is being sent to a registry.
+    Pushing {
+        /// The name it gets there.
+        reference: &'a Reference,
+        /// How many layers it has.
+        layers: usize,
+        /// Bytes of all layers as they are sent; those the registry has are not.
+        bytes: u64,
+    },
+    /// More of a blob is at the registry. `done` starts again when the blob must be sent again, and is `total` at once when
+    /// the registry has it already.
+    Uploaded {
+        /// Digest of the blob.
+        digest: &'a Digest,
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes of the blob.
+        total: u64,
+    },
     /// A request failed in a way that may pass and is repeated.
     Retrying {
-        /// What is fetched.
+        /// What is fetched or sent.
         digest: &'a Digest,
         /// The number of the coming attempt, from 2.
         attempt: u32,
@@ -46,6 +65,11 @@ pub enum Event<'a> {
         /// Digest of the layer as it is sent.
         digest: &'a Digest,
         /// Bytes of its uncompressed tar.
+        bytes: u64,
+    },
+    /// A layer that is being committed is read and compressed.
+    Compressing {
+        /// Bytes of its tar so far.
         bytes: u64,
     },
     /// The base image is being built from the unpacked layers.

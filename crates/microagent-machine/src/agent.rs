@@ -19,8 +19,9 @@ mod tests {
     use object::read::elf::{FileHeader, ProgramHeader};
     use sha2::{Digest, Sha256};
 
-    /// The agent is in the memory of every machine. Most of it is the C library's and the Rust runtime's start-up code.
-    const MOST_BYTES: usize = 1_450_000;
+    /// The agent is in the memory of every machine. Most of it is the C library's and the Rust runtime's start-up code; 190 KB are what it
+    /// does for workspaces that live on: archives, terminals, changes, more requests.
+    const MOST_BYTES: usize = 1_600_000;
 
     #[test]
     fn the_agent_runs_without_a_loader() {

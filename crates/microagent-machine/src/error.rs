@@ -1,6 +1,6 @@
 //! Everything that can go wrong with a machine.
 
-use crate::engine::kind_of;
+use crate::engine::{POWER_OFF, kind_of};
 use microagent_protocol::{Fault, FaultKind, Refusal, RefusalCode};
 use std::io;
 use std::path::PathBuf;
@@ -132,8 +132,15 @@ fn log_suffix(log: &str) -> String {
     if log.is_empty() { String::new() } else { format!(": {log}") }
 }
 
+impl Error {
+    /// Whether the machine ended because its guest restarted or powered off. So does one that panics.
+    pub fn is_power_off(&self) -> bool {
+        matches!(self, Error::EngineExited { how, .. } if how == POWER_OFF)
+    }
+}
+
 impl Fault for Error {
-    fn code(&self) -> &'static str {
+    fn code(&self) -> &str {
         match self {
             Error::EngineUnusable { .. } => "engine_unusable",
             Error::BackendUnusable { .. } => "backend_unusable",
@@ -208,6 +215,12 @@ fn refusal_code(code: RefusalCode) -> &'static str {
         RefusalCode::UserUnknown => "user_unknown",
         RefusalCode::WorkingDirectory => "working_directory",
         RefusalCode::NoSuchProcess => "no_such_process",
+        RefusalCode::FileMissing => "file_missing",
+        RefusalCode::FileAccess => "file_access",
+        RefusalCode::FileConflict => "file_conflict",
+        RefusalCode::BadArchive => "bad_archive",
+        RefusalCode::DiskFull => "guest_disk_full",
+        RefusalCode::Cancelled => "cancelled",
         RefusalCode::System => "guest_system",
     }
 }
@@ -215,11 +228,18 @@ fn refusal_code(code: RefusalCode) -> &'static str {
 fn refusal_kind(code: RefusalCode) -> FaultKind {
     match code {
         RefusalCode::BadRequest => FaultKind::Usage,
-        RefusalCode::WorkingDirectory | RefusalCode::CommandNotExecutable => FaultKind::Permanent,
+        RefusalCode::WorkingDirectory | RefusalCode::CommandNotExecutable | RefusalCode::Cancelled => {
+            FaultKind::Permanent
+        }
         RefusalCode::UnknownVerb | RefusalCode::WrongState | RefusalCode::DiskMissing => FaultKind::Internal,
-        RefusalCode::MountFailed => FaultKind::Invalid,
-        RefusalCode::CommandNotFound | RefusalCode::UserUnknown | RefusalCode::NoSuchProcess => FaultKind::NotFound,
-        RefusalCode::System => FaultKind::ResourceExhausted,
+        RefusalCode::MountFailed | RefusalCode::BadArchive => FaultKind::Invalid,
+        RefusalCode::CommandNotFound
+        | RefusalCode::UserUnknown
+        | RefusalCode::NoSuchProcess
+        | RefusalCode::FileMissing => FaultKind::NotFound,
+        RefusalCode::FileAccess => FaultKind::Denied,
+        RefusalCode::FileConflict => FaultKind::Conflict,
+        RefusalCode::System | RefusalCode::DiskFull => FaultKind::ResourceExhausted,
     }
 }
 
@@ -230,6 +250,8 @@ fn refusal_hint(code: RefusalCode) -> Option<String> {
         }
         RefusalCode::UserUnknown => "use a name from the image's /etc/passwd and /etc/group, or numbers",
         RefusalCode::CommandNotExecutable => "the file needs execute permission and a format the guest can run",
+        RefusalCode::FileConflict => "remove what is in the way, or name another destination",
+        RefusalCode::DiskFull => "make room in the workspace, or make its disk larger",
         _ => return None,
     };
     Some(hint.to_owned())

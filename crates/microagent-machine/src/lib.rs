@@ -13,6 +13,7 @@ pub mod engine;
 mod error;
 pub mod initramfs;
 pub mod kernel;
+pub mod log;
 pub mod probe;
 pub mod template;
 

@@ -31,8 +31,8 @@ fn folder(kernel: &Kernel) -> &Path {
     kernel.image.parent().unwrap()
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> &'static str {
-    result.unwrap_err().code()
+fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    result.unwrap_err().code().to_owned()
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub enum FaultKind {
 /// `source` chain, not pasted into the message.
 pub trait Fault: std::error::Error {
     /// A stable identifier in `snake_case`, unique in the project: programs match on it.
-    fn code(&self) -> &'static str;
+    fn code(&self) -> &str;
     /// What sort of failure it is.
     fn kind(&self) -> FaultKind;
     /// What to do next: a command to run or a value to change.

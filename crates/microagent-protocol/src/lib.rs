@@ -9,6 +9,8 @@
 //!   flow-controlled by credit ([`flow`]), so that the slow reader of one never stalls another.
 //! - Both travel as length-bounded **frames** ([`frame`]).
 //!
+//! The supervisor of a workspace is spoken to in the same way, over a Unix socket ([`supervisor`]).
+//!
 //! The conversation opens with a [`Hello`] from the guest, which then waits: everything particular to a run arrives in a
 //! [`Boot`] request. The host hands out all ids.
 //!
@@ -29,12 +31,16 @@ pub mod fault;
 pub mod flow;
 pub mod frame;
 pub mod message;
+pub mod supervisor;
 
 pub use fault::{Fault, FaultKind, FaultReport};
 pub use flow::{CreditExceeded, ReceiveWindow, SendWindow};
 pub use frame::{Decoder, Frame, FrameError, Kind};
-pub use message::{Boot, Disk, Exec, Exit, Hello, Refusal, RefusalCode, Reply, Request};
+pub use message::{
+    Boot, Capacity, Change, ChangeKind, Disk, Exec, Exit, FileKind, FileStat, Hello, Mount, Owner, Recipients, Refusal,
+    RefusalCode, Reply, Request, Stats, WindowSize,
+};
 
 /// Version of the conversation. Host and guest must agree on it exactly: the host embeds the agent it was built with, so
 /// the two differ only if something is wrong.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

@@ -28,13 +28,70 @@ pub enum Request {
     Boot(Boot),
     /// Run a command. Answered by [`Reply::Exited`] when it has ended and its output has been sent.
     Exec(Exec),
-    /// Send a signal to the process group of a running command. Answered by [`Reply::Done`].
+    /// Send a signal to a running command. A call that works on files is given up by any signal: `SIGKILL` at once, any other as soon as
+    /// it has removed what it left half done. Answered by [`Reply::Done`].
     Signal {
-        /// Id of the [`Request::Exec`] call that runs the command.
+        /// Id of the [`Request::Exec`] call that runs the command, or of the call that works on files.
         process: u32,
         /// Linux signal number.
         signal: i32,
+        /// Who gets it.
+        #[serde(default)]
+        to: Recipients,
     },
+    /// Tell a command's terminal that its window has another size now. Answered by [`Reply::Done`].
+    Resize {
+        /// Id of the [`Request::Exec`] call that runs the command.
+        process: u32,
+        /// The new size.
+        size: WindowSize,
+    },
+    /// Look at one file of the workspace. Answered by [`Reply::Stat`].
+    Stat {
+        /// Absolute path.
+        path: String,
+        /// Look at what a symbolic link points to rather than at the link.
+        follow: bool,
+    },
+    /// Send a file or a tree of the workspace as a pax tar stream. Symbolic links in a tree are sent as links, sockets and the kernel's own
+    /// file systems are left out. Answered by [`Reply::Done`] when all is sent.
+    Pack {
+        /// Absolute path.
+        path: String,
+        /// What the archive calls it; names of what is in a directory come after it and a slash. `.` for a directory: what is in it alone.
+        name: String,
+        /// Send what a symbolic link points to rather than the link.
+        follow: bool,
+        /// Stream the guest sends the archive on.
+        output: u32,
+    },
+    /// Unpack a tar stream below a directory of the workspace. Nothing outside of it is touched, whatever the archive holds. Files appear
+    /// whole or not at all and replace files, directories are merged; what came before an entry that is refused stays. Answered by
+    /// [`Reply::Done`].
+    Unpack {
+        /// Absolute path of a directory that exists.
+        directory: String,
+        /// Stream the host sends the archive on.
+        input: u32,
+        /// Whose the files will be.
+        owner: Owner,
+    },
+    /// Send what differs between the workspace and its image: a line of JSON, a [`Change`], for each path, in the order of the paths.
+    /// Answered by [`Reply::Done`].
+    Changes {
+        /// Stream the guest sends the lines on.
+        output: u32,
+    },
+    /// Send the same as a layer: an OCI tar archive, whiteouts included, that makes the workspace of its image. Two of equal workspaces are
+    /// equal. Answered by [`Reply::Done`].
+    PackLayer {
+        /// Stream the guest sends the archive on.
+        output: u32,
+    },
+    /// Make the file system of the workspace's disk as large as the disk is. Answered by [`Reply::Grown`].
+    Grow,
+    /// Say what the machine is busy with. Answered by [`Reply::Stats`].
+    Stats,
     /// Flush everything written to the disks. Answered by [`Reply::Done`].
     Sync,
     /// Kill what still runs and unmount the disks cleanly. Answered by [`Reply::Done`] when the host may end the machine.
@@ -51,6 +108,8 @@ pub struct Boot {
     pub base: Disk,
     /// The workspace's own disk; holds the directories `upper` and `work` of the overlay, made when absent.
     pub workspace: Disk,
+    /// More disks, mounted in this order.
+    pub mounts: Vec<Mount>,
     /// Host name, also the first line of `/etc/hosts`.
     pub hostname: String,
     /// 32 hexadecimal digits: `/etc/machine-id` of this machine and no other.
@@ -72,6 +131,56 @@ pub struct Disk {
     pub filesystem: String,
 }
 
+/// A disk and its place in the workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// The disk. It is flushed and let go of with the workspace's own.
+    pub disk: Disk,
+    /// Absolute path of the directory that shows it; made when absent. Symbolic links in it are followed within the workspace.
+    pub target: String,
+    /// It is mounted so that nothing is written to it; what a journal says is still to be done is not done. Root in the workspace could mount
+    /// it otherwise, so the host attaches such a disk read-only.
+    pub read_only: bool,
+}
+
+/// The size of a terminal's window, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub columns: u16,
+}
+
+/// Who gets a signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipients {
+    /// The command's process group, as from a terminal.
+    #[default]
+    Group,
+    /// Every process of the command's session, also when the command itself has ended and its children hold its output open: all it started
+    /// that did not leave by `setsid(2)`.
+    Session,
+}
+
+/// Whose unpacked files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// Whoever the archive says.
+    Keep,
+    /// This user's and group's.
+    As {
+        /// User number.
+        uid: u32,
+        /// Group number.
+        gid: u32,
+    },
+}
+
 /// A command to run in the workspace's root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,11 +193,15 @@ pub struct Exec {
     pub cwd: String,
     /// `USER[:GROUP]`, by name or number, as an OCI image configuration has it. Empty means root.
     pub user: String,
-    /// Stream the host sends standard input on. Without one, standard input is `/dev/null`.
+    /// A terminal of this size is standard input, output and error of the command, and controls its session. What is written to it comes on
+    /// the stream of standard output. `TERM`, where absent, is `xterm`.
+    pub tty: Option<WindowSize>,
+    /// Stream the host sends standard input on. Without one, standard input is `/dev/null`, or a terminal nobody types at. Its end is
+    /// the end of file; at a terminal, only where the terminal deals in lines.
     pub stdin: Option<u32>,
     /// Stream the guest sends standard output on.
     pub stdout: u32,
-    /// Stream the guest sends standard error on.
+    /// Stream the guest sends standard error on. Ends at once where there is a terminal.
     pub stderr: u32,
     /// How long after the command's own end to wait for children of it that still hold its output open, in milliseconds.
     pub drain_ms: u32,
@@ -110,10 +223,102 @@ pub enum Reply {
     },
     /// The command ran and ended.
     Exited(Exit),
+    /// What the file is.
+    Stat(FileStat),
+    /// How large the workspace's disk is now.
+    Grown(Capacity),
+    /// What the machine is busy with.
+    Stats(Stats),
     /// It was done.
     Done,
     /// It was not done.
     Refused(Refusal),
+}
+
+/// What kind of file a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A device, a FIFO or a socket.
+    Other,
+}
+
+/// What is known of a file without reading it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileStat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Bytes of a regular file, or of a symbolic link's target.
+    pub size: u64,
+    /// Permission bits, with those of setuid, setgid and sticky.
+    pub mode: u32,
+    /// Number of its owner.
+    pub uid: u32,
+    /// Number of its group.
+    pub gid: u32,
+    /// When it was modified last: nanoseconds since the Unix epoch, by the guest's clock.
+    pub modified_ns: i64,
+}
+
+/// One line of [`Request::Changes`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// Absolute path. Bytes that are not UTF-8 are replaced; the archive of [`Request::PackLayer`] has them.
+    pub path: String,
+    /// What happened to it.
+    pub change: ChangeKind,
+    /// What it is; for a deleted file, what it was.
+    pub kind: FileKind,
+    /// Bytes of a regular file; 0 if it was deleted.
+    pub size: u64,
+}
+
+/// How a path of a workspace differs from its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// The image has no such path.
+    Added,
+    /// The image has another file there, or the same with other contents or attributes.
+    Modified,
+    /// The workspace has no such path. What was below it is not listed.
+    Deleted,
+}
+
+/// The size of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    /// Bytes for files and their metadata.
+    pub size_bytes: u64,
+    /// Bytes that are free.
+    pub free_bytes: u64,
+}
+
+/// What the machine is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stats {
+    /// Bytes of memory the guest kernel manages.
+    pub memory_total: u64,
+    /// Bytes of it that a command could have.
+    pub memory_available: u64,
+    /// Nanoseconds that processors were not idle since the guest kernel started, of all processors together.
+    pub cpu_busy_ns: u64,
+    /// Nanoseconds since the guest kernel started.
+    pub uptime_ns: u64,
+    /// Processes of the workspace.
+    pub processes: u64,
+    /// The workspace's disk.
+    pub disk: Capacity,
 }
 
 /// How a command ended. Exactly one of `code` and `signal` is set.
@@ -183,6 +388,18 @@ pub enum RefusalCode {
     WorkingDirectory,
     /// No running command has that id.
     NoSuchProcess,
+    /// The file or directory does not exist.
+    FileMissing,
+    /// The file system does not let the file be read, written or made.
+    FileAccess,
+    /// Something of another kind is in the place of a file or directory.
+    FileConflict,
+    /// What was sent is no whole, well-formed tar archive, or asks for something that is never done.
+    BadArchive,
+    /// The disk is full.
+    DiskFull,
+    /// It was given up because a signal said so.
+    Cancelled,
     /// The guest kernel refused: out of memory, out of processes.
     System,
 }

@@ -120,7 +120,8 @@ impl StateDir {
     }
 }
 
-fn make_private(path: &Path) -> Result<(), Error> {
+/// Makes a directory for its owner only, if it is not there.
+pub(crate) fn make_private(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }

@@ -1,8 +1,8 @@
 //! What a crash leaves behind, and how it goes away.
 
-use crate::record::{Phase, Record, WorkspaceRecord};
-use crate::{Error, Lease, Name, StateDir, Workspace};
-use microagent_protocol::{FaultKind, FaultReport};
+use crate::record::{Record, WorkspaceRecord};
+use crate::{Cause, Error, Lease, Name, StateDir, Workspace};
+use microagent_protocol::FaultReport;
 use serde::Serialize;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Prefix of a directory that is becoming a workspace.
 pub(crate) const NEW_PREFIX: &str = ".new-";
 /// Prefix of a directory that was a workspace. Neither prefix can start a [`Name`].
-const DOOMED_PREFIX: &str = ".doomed-";
+pub(crate) const DOOMED_PREFIX: &str = ".doomed-";
 
 pub(crate) fn doomed_path(workspace: &Path) -> PathBuf {
     let name = workspace.file_name().unwrap_or_default().to_string_lossy();
@@ -21,7 +21,7 @@ pub(crate) fn doomed_path(workspace: &Path) -> PathBuf {
 /// What [`StateDir::collect_garbage`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Collected {
-    /// Disposable or unfinished workspaces that were removed.
+    /// Disposable or unfinished workspaces that were removed, and what was left of unfinished volumes.
     pub removed: Vec<String>,
     /// Workspaces recorded as live whose holder had died; now recorded as failed.
     pub failed: Vec<String>,
@@ -34,12 +34,12 @@ impl StateDir {
     /// that somebody holds are left alone, whatever their records say.
     pub fn collect_garbage(&self) -> Result<Collected, Error> {
         let parent = self.workspaces();
+        let mut collected = Collected { removed: self.sweep_volumes()?, ..Collected::default() };
         if !parent.exists() {
-            return Ok(Collected::default());
+            return Ok(collected);
         }
         let sweeping = self.sweep_lock()?;
         sweeping.lock().map_err(Error::io("lock", &parent))?;
-        let mut collected = Collected::default();
         for entry in std::fs::read_dir(&parent).map_err(Error::io("list", &parent))? {
             let entry = entry.map_err(Error::io("list", &parent))?;
             let file_name = entry.file_name().to_string_lossy().into_owned();
@@ -91,16 +91,7 @@ fn judge(name: Name, path: PathBuf, collected: &mut Collected) -> Result<(), Err
             collected.removed.push(label);
         }
         Some(mut record) if record.phase.is_live() => {
-            record.phase = Phase::Failed;
-            record.updated_at = jiff::Timestamp::now();
-            record.error = Some(FaultReport {
-                code: "supervisor_died".to_owned(),
-                kind: FaultKind::Permanent,
-                message: "the process that ran the workspace ended without recording why".to_owned(),
-                remediation: None,
-                retryable: false,
-            });
-            workspace.store(&record)?;
+            workspace.heal(&mut record, Cause::of("gc"))?;
             collected.failed.push(label);
         }
         Some(_) => {}

@@ -1,12 +1,17 @@
 //! Leases: who holds a workspace, and whether they still live.
 
 use crate::Error;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 const FILE: &str = "lease";
+
+/// A bit that means nothing for a file, and so is free to mean something here.
+const STICKY: u32 = 0o1000;
+/// Mode of the lease of a workspace that is marked.
+const MARK: u32 = STICKY | 0o600;
 
 /// How often to try while somebody looks whether the lease is held: each look takes microseconds.
 const ATTEMPTS: usize = 100;
@@ -29,6 +34,17 @@ impl Lease {
             .open(&path)
             .map_err(Error::io("open the lease", &path))?;
         Lease::lock(file, &path)
+    }
+
+    /// Marks the workspace in `dir`, for good and without taking any space: a full disk keeps nobody from it.
+    pub(crate) fn mark(dir: &Path) -> Result<(), Error> {
+        let path = dir.join(FILE);
+        std::fs::set_permissions(&path, Permissions::from_mode(MARK)).map_err(Error::io("mark", &path))
+    }
+
+    /// Whether it is marked.
+    pub(crate) fn is_marked(dir: &Path) -> bool {
+        std::fs::metadata(dir.join(FILE)).is_ok_and(|lease| lease.mode() & STICKY != 0)
     }
 
     fn lock(file: File, path: &Path) -> Result<Option<Lease>, Error> {
@@ -68,7 +84,8 @@ impl Lease {
     }
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+/// Whether `path` still names the file that was opened as `file`.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(opened), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return false };
     (opened.dev(), opened.ino()) == (there.dev(), there.ino())
 }

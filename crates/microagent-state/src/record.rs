@@ -3,11 +3,15 @@
 //! A record is written beside its place and renamed over it, so that a reader sees the old one or the new one and never half of one. Each
 //! carries the version of its shape; a version or a field this program does not know is refused rather than guessed at.
 
+mod disk;
 mod result;
+mod volume;
 mod workspace;
 
+pub use disk::{DiskRecord, DiskSource, MountMode};
 pub use result::ResultRecord;
-pub use workspace::{Phase, Resources, WorkspaceRecord};
+pub use volume::VolumeRecord;
+pub use workspace::{DEFAULT_ROLE, FileRecord, Health, Resources, Verification, WorkspaceRecord};
 
 use crate::Error;
 use serde::de::DeserializeOwned;
@@ -24,6 +28,8 @@ const MAX_BYTES: u64 = (2 * 6 * 10 + 1) << 20;
 pub trait Record: Serialize + DeserializeOwned {
     /// Version of the record's shape; raised whenever an older program would misread a newer record.
     const VERSION: u32;
+    /// The oldest version that reads as the newest does.
+    const OLDEST: u32 = Self::VERSION;
     /// Its file name.
     const FILE: &'static str;
 
@@ -39,7 +45,7 @@ pub trait Record: Serialize + DeserializeOwned {
         };
         let Versioned { version, .. } = serde_json::from_slice::<Versioned<serde::de::IgnoredAny>>(&bytes)
             .map_err(|error| bad(error.to_string()))?;
-        if version != Self::VERSION {
+        if !(Self::OLDEST..=Self::VERSION).contains(&version) {
             return Err(bad(format!("it has version {version}, this program reads version {}", Self::VERSION)));
         }
         let record: Versioned<Self> = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;

@@ -22,6 +22,8 @@ struct Shared {
     budget: AtomicU64,
     delivered: AtomicU64,
     hide_ranges: AtomicBool,
+    upload_cuts: AtomicUsize,
+    upload_budget: AtomicU64,
 }
 
 impl Cutter {
@@ -51,6 +53,12 @@ impl Cutter {
         self.shared.cuts.store(times, Ordering::SeqCst);
     }
 
+    /// Breaks the next `times` connections on which a blob is sent, each after about `bytes` more bytes of it.
+    pub fn cut_uploads(&self, times: usize, bytes: u64) {
+        self.shared.upload_budget.store(bytes, Ordering::SeqCst);
+        self.shared.upload_cuts.store(times, Ordering::SeqCst);
+    }
+
     /// From now on, keeps `Range` headers from the server, so that it sends everything from the start.
     pub fn hide_ranges(&self) {
         self.shared.hide_ranges.store(true, Ordering::SeqCst);
@@ -75,12 +83,25 @@ impl Shared {
         let (shared, budget) = (Arc::clone(self), Arc::clone(&remaining));
         thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
+            let mut upload_left = u64::MAX;
             while let Ok(read @ 1..) = from_client.read(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
                 shared.note(&text, &budget);
+                if text.starts_with("PUT ") && text.contains("/blobs/") && shared.takes_upload_cut() {
+                    upload_left = shared.upload_budget.load(Ordering::SeqCst);
+                }
+                if upload_left < read as u64 {
+                    let _ = from_client.shutdown(Shutdown::Both);
+                    break;
+                }
+                upload_left = if upload_left == u64::MAX { upload_left } else { upload_left - read as u64 };
                 let hide = shared.hide_ranges.load(Ordering::SeqCst);
-                let forward = if hide { text.replace("range: bytes=", "x-old: bytes=") } else { text };
-                if to_server.write_all(forward.as_bytes()).is_err() {
+                let forward = if hide {
+                    text.replace("range: bytes=", "x-old: bytes=").into_bytes()
+                } else {
+                    buffer[..read].to_vec()
+                };
+                if to_server.write_all(&forward).is_err() {
                     break;
                 }
             }
@@ -106,16 +127,23 @@ impl Shared {
         });
     }
 
+    fn takes_upload_cut(&self) -> bool {
+        self.upload_cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |cuts| cuts.checked_sub(1)).is_ok()
+    }
+
     /// Records the request, and decides whether the answer will be cut.
     fn note(&self, text: &str, remaining: &AtomicU64) {
-        let lines =
-            text.lines().filter(|line| line.starts_with("GET ") || line.to_ascii_lowercase().starts_with("range:"));
+        let lines = text.lines().filter(|line| is_request(line) || line.to_ascii_lowercase().starts_with("range:"));
         let lines: Vec<String> = lines.map(str::to_owned).collect();
-        let is_blob = lines.iter().any(|line| line.contains("/blobs/"));
+        let is_blob = lines.iter().any(|line| line.starts_with("GET ") && line.contains("/blobs/"));
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
         let one_less = |cuts: usize| cuts.checked_sub(1);
         if is_blob && self.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
             remaining.store(self.budget.load(Ordering::SeqCst), Ordering::SeqCst);
         }
     }
+}
+
+fn is_request(line: &str) -> bool {
+    ["GET ", "HEAD ", "POST ", "PUT "].iter().any(|method| line.starts_with(method))
 }

@@ -5,9 +5,10 @@
 //!
 //! | type | what it is |
 //! |---|---|
-//! | [`Registry`] | Debian's `docker-registry`: plain, behind TLS, with a password, or with a token server |
+//! | [`Registry`] | Debian's `docker-registry`: plain, behind TLS, with a password, with a token server, or read-only |
 //! | [`Layout`] | an OCI layout whose layers are made of directories by `umoci` |
 //! | [`Cutter`] | a proxy in front of a registry that counts requests and breaks connections |
+//! | [`TarWriter`] | tar archives, honest and otherwise |
 //!
 //! ```no_run
 //! use microagent_testing::{Layout, Registry};
@@ -24,10 +25,12 @@
 mod cutter;
 mod layout;
 mod registry;
+mod tar;
 mod token;
 mod tool;
 
 pub use cutter::Cutter;
 pub use layout::{Layout, LayoutImage};
 pub use registry::{PASSWORD, Registry, USER, push_index};
+pub use tar::{Item, TarWriter, pax_record};
 pub use tool::{run, tool};

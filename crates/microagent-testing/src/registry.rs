@@ -1,4 +1,4 @@
-//! Debian's registry server, in the four ways registries guard themselves.
+//! Debian's registry server, in the ways registries guard themselves.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ enum Guard {
     Tls,
     Basic,
     Token(TokenServer),
+    ReadOnly,
 }
 
 impl Registry {
@@ -62,6 +63,11 @@ impl Registry {
         let directory = new_directory();
         let server = TokenServer::start(directory.path());
         Registry::start(directory, Guard::Token(server))
+    }
+
+    /// Plain HTTP, open to all who only want to pull.
+    pub fn read_only() -> Registry {
+        Registry::start(new_directory(), Guard::ReadOnly)
     }
 
     /// The refresh token that the token server knows.
@@ -174,7 +180,7 @@ fn configure(directory: &Path, guard: &Guard) -> String {
     let path = directory.display();
     // `tls` continues the `http` section, which is why that one comes last.
     let guarded = match guard {
-        Guard::None => String::new(),
+        Guard::None | Guard::ReadOnly => String::new(),
         Guard::Tls => format!("  tls:\n    certificate: {path}/server.crt\n    key: {path}/server.key\n"),
         Guard::Basic => format!("auth:\n  htpasswd:\n    realm: test\n    path: {path}/htpasswd\n"),
         Guard::Token(server) => {
@@ -184,8 +190,12 @@ fn configure(directory: &Path, guard: &Guard) -> String {
             )
         }
     };
+    let maintenance = match guard {
+        Guard::ReadOnly => "  maintenance:\n    readonly:\n      enabled: true\n",
+        _ => "",
+    };
     format!(
-        "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:0\n{guarded}"
+        "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {path}/data\n  delete:\n    enabled: true\n{maintenance}http:\n  addr: 127.0.0.1:0\n{guarded}"
     )
 }
 

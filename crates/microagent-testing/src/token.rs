@@ -54,14 +54,20 @@ struct Signer {
 }
 
 impl Signer {
-    /// A JSON Web Token that grants `actions` on `repository`.
-    fn token(&self, repository: &str, actions: &[&str]) -> String {
+    /// A JSON Web Token that grants `scopes`, each of the form `repository:NAME:ACTIONS`.
+    fn token(&self, scopes: &[&str]) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_secs();
+        let grant = |scope: &&str| {
+            let mut parts = scope.split(':').skip(1);
+            let (name, actions) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            json!({ "type": "repository", "name": name, "actions": actions.split(',').collect::<Vec<_>>() })
+        };
+        let access: Vec<_> = scopes.iter().map(grant).collect();
         let header = json!({ "typ": "JWT", "alg": "RS256", "x5c": [self.certificate] });
         let claims = json!({
             "iss": ISSUER, "sub": USER, "aud": SERVICE, "jti": now.to_string(),
             "nbf": now - 10, "iat": now, "exp": now + LIFETIME_SECONDS,
-            "access": [{ "type": "repository", "name": repository, "actions": actions }],
+            "access": access,
         });
         let unsigned = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
         let file = tempfile::NamedTempFile::new().expect("creating a temporary file");
@@ -98,10 +104,11 @@ fn answer(stream: &TcpStream, signer: &Signer) -> std::io::Result<()> {
     let password = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
     let known = header("authorization") == Some(password)
         || (field("grant_type") == Some("refresh_token") && field("refresh_token") == Some(Registry::IDENTITY_TOKEN));
-    let mut scope = field("scope").unwrap_or_default().split(':').skip(1);
-    let (repository, actions) = (scope.next().unwrap_or_default(), scope.next().unwrap_or_default());
+    // Several in the query of a GET, or one list in the form of a POST.
+    let scopes = fields.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));
+    let scopes: Vec<&str> = scopes.collect();
     let (status, body) = if known && field("service") == Some(SERVICE) {
-        let token = signer.token(repository, &actions.split(',').collect::<Vec<_>>());
+        let token = signer.token(&scopes);
         ("200 OK", json!({ "token": token }).to_string())
     } else {
         ("401 Unauthorized", "{}".to_owned())

@@ -9,7 +9,7 @@ use microagent_machine::initramfs::Initramfs;
 use microagent_machine::kernel::{Kernel, KernelStore, Source};
 use microagent_machine::probe::Host;
 use microagent_machine::template::{MemoryPlace, TemplateStore};
-use microagent_state::StateDir;
+use microagent_state::{Cause, StateDir};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ pub struct Client {
     kernels: KernelStore,
     templates: TemplateStore,
     progress: Arc<dyn Progress>,
+    origin: Cause,
 }
 
 impl Client {
@@ -40,6 +41,7 @@ impl Client {
             templates: TemplateStore::open(state.root().join("templates"), template_memory()?),
             state,
             progress: Arc::new(Silent),
+            origin: Cause::of("library"),
         })
     }
 
@@ -48,6 +50,25 @@ impl Client {
     pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Client {
         self.progress = progress;
         self
+    }
+
+    /// Names who acts through this client, and what joins its acts to the caller's own records: both end up in the events of workspaces.
+    #[must_use]
+    pub fn acting_as(mut self, actor: impl Into<String>, correlation_id: Option<String>) -> Client {
+        self.origin = Cause { actor: actor.into(), reason: None, correlation_id };
+        self
+    }
+
+    /// What is written into events about something that this client does.
+    pub(crate) fn cause(&self, reason: Option<String>) -> Cause {
+        Cause { reason, ..self.origin.clone() }
+    }
+
+    /// The same, as flags of a supervisor.
+    pub(crate) fn origin_flags(&self, reason: Option<&str>) -> Vec<(&'static str, String)> {
+        let reason = reason.map(|reason| ("--reason", reason.to_owned()));
+        let correlation = self.origin.correlation_id.clone().map(|id| ("--correlation-id", id));
+        [("--actor", self.origin.actor.clone())].into_iter().chain(reason).chain(correlation).collect()
     }
 
     /// The state directory.
@@ -71,7 +92,7 @@ impl Client {
 
     /// Checks what a run would do, without doing any of it and without the network.
     pub fn plan(&self, options: &RunOptions) -> Result<Plan, Error> {
-        Plan::new(options)
+        Plan::of_run(options)
     }
 
     /// Boots an image in a machine of its own, runs its command, and removes the machine.

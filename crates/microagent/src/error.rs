@@ -45,6 +45,12 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A directory of the host is to be mounted.
+    #[error("`--volume {value}` is not supported: directories of the host cannot be mounted in a microVM")]
+    HostDirectory {
+        /// What was given.
+        value: String,
+    },
     /// Neither the caller nor the image names a command.
     #[error("image `{image}` has no command of its own and none was given")]
     NoCommand {
@@ -113,6 +119,213 @@ pub enum Error {
         /// What the guest kernel said last, when that tells why.
         console: Option<String>,
     },
+    /// The workspace is not in a state in which that can be done.
+    #[error("cannot {doing} workspace `{name}`: it is {state}")]
+    WrongState {
+        /// The workspace.
+        name: String,
+        /// Its state.
+        state: microagent_state::Phase,
+        /// What was to be done, as in "cannot ... workspace".
+        doing: &'static str,
+    },
+    /// What a workspace was made from is not here any more.
+    #[error("cannot start workspace `{name}`: the base of its image `{image}` is gone")]
+    BaseMissing {
+        /// The workspace.
+        name: String,
+        /// The image.
+        image: String,
+    },
+    /// The command of a workspace ended as it should not.
+    #[error("the service of workspace `{name}` ended with exit code {exit_code}")]
+    ServiceFailed {
+        /// The workspace.
+        name: String,
+        /// Its exit status, or 128 plus the signal that killed it.
+        exit_code: i32,
+    },
+    /// A workspace came to an end other than the one asked for.
+    #[error("workspace `{name}` failed: {}", reason.message)]
+    EndedBadly {
+        /// The workspace.
+        name: String,
+        /// What went wrong.
+        reason: Box<FaultReport>,
+    },
+    /// The socket of a supervisor cannot be made or reached.
+    #[error("cannot use the supervisor's socket")]
+    Socket {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no program to run a workspace.
+    #[error("no supervisor program: neither `microagent-supervisor` nor `microagent` was found")]
+    SupervisorMissing,
+    /// The supervisor cannot be started.
+    #[error("cannot run the supervisor `{}`", program.display())]
+    SupervisorNotRun {
+        /// The program.
+        program: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The supervisor ended without a word.
+    #[error("the supervisor of workspace `{name}` ended without an answer{}", said_suffix(said))]
+    SupervisorLost {
+        /// The workspace.
+        name: String,
+        /// What it said last.
+        said: String,
+    },
+    /// The supervisor speaks another version.
+    #[error("the supervisor of workspace `{name}` speaks protocol version {theirs}, this program version {ours}")]
+    SupervisorVersion {
+        /// The workspace.
+        name: String,
+        /// Our version.
+        ours: u32,
+        /// The supervisor's.
+        theirs: u32,
+    },
+    /// The supervisor did not do as asked.
+    #[error("{}", .0.message)]
+    Supervisor(Box<FaultReport>),
+    /// What is to be copied cannot be read.
+    #[error("cannot copy `{}`", path.display())]
+    CopySource {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The place where something is to be copied to cannot be opened.
+    #[error("cannot copy to `{}`", path.display())]
+    CopyDestination {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Nothing can be copied there.
+    #[error("cannot copy to `{path}`: {reason}")]
+    BadDestination {
+        /// What was given.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A stream that is copied from or to failed.
+    #[error("cannot pass the archive on")]
+    CopyStream {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// See [`microagent_tar::Error`].
+    #[error(transparent)]
+    Archive(#[from] microagent_tar::Error),
+    /// A workspace declares no such artifact.
+    #[error("workspace `{name}` declares no artifact called `{artifact}`")]
+    ArtifactUnknown {
+        /// The workspace.
+        name: String,
+        /// What was asked for.
+        artifact: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A workspace that was not made from an image cannot become one.
+    #[error("workspace `{name}` was made from a root file system, not from an image")]
+    NoImage {
+        /// The workspace.
+        name: String,
+    },
+    /// A disk cannot be made smaller.
+    #[error("cannot resize workspace `{name}` from {from} MiB to {to} MiB: a disk only grows")]
+    CannotShrink {
+        /// The workspace.
+        name: String,
+        /// Its size in MiB.
+        from: u64,
+        /// The size asked for.
+        to: u64,
+    },
+    /// A request to a supervisor makes no sense.
+    #[error("the request cannot be read: {reason}")]
+    BadRequest {
+        /// Why.
+        reason: String,
+    },
+    /// The supervisor knows no such process.
+    #[error("no process of the workspace has the id `{process}`")]
+    ProcessUnknown {
+        /// What was asked for.
+        process: String,
+    },
+    /// A workspace cannot become what its file says.
+    #[error("cannot apply `{field}` to workspace `{name}`: it is `{from}`, and cannot become `{to}`: {reason}")]
+    CannotApply {
+        /// The workspace.
+        name: String,
+        /// The key.
+        field: &'static str,
+        /// What it is.
+        from: String,
+        /// What it was to be.
+        to: String,
+        /// Why it cannot.
+        reason: &'static str,
+    },
+    /// A workspace that is supervised was started again as often as it may be.
+    #[error("workspace `{name}` ended again after {restarts} restarts")]
+    TooManyRestarts {
+        /// The workspace.
+        name: String,
+        /// How often it was.
+        restarts: u32,
+    },
+    /// A workspace file or request is wrong.
+    #[error("`{}`, line {line}, column {column}: {reason}", path.display())]
+    SpecInvalid {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: u64,
+        /// Where, from 1.
+        column: u64,
+        /// What is wrong.
+        reason: String,
+        /// What may have been meant.
+        suggestion: Option<String>,
+    },
+    /// A workspace file asks for something that is not built yet.
+    #[error("`{}`, line {line}, column {column}: `{key}` is not supported yet", path.display())]
+    SpecNotBuilt {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: u64,
+        /// Where, from 1.
+        column: u64,
+        /// The key.
+        key: String,
+        /// What to do without it.
+        hint: &'static str,
+    },
+    /// A workspace file cannot be read.
+    #[error("cannot read the workspace file `{}`", path.display())]
+    SpecUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Two workspace files are found where one is looked for.
+    #[error("`{}` holds both `microagent.yaml` and `microagent.yml`", directory.display())]
+    SpecAmbiguous {
+        /// Where.
+        directory: PathBuf,
+    },
     /// The caller stopped it.
     #[error("interrupted")]
     Interrupted,
@@ -139,12 +352,16 @@ impl std::fmt::Display for FailedRun {
     }
 }
 
+fn said_suffix(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!("; it said `{said}`") }
+}
+
 fn console_suffix(console: Option<&str>) -> String {
     console.map(|line| format!(", the guest kernel said `{line}`")).unwrap_or_default()
 }
 
 impl Fault for Error {
-    fn code(&self) -> &'static str {
+    fn code(&self) -> &str {
         match self {
             Error::Image(error) => error.code(),
             Error::Machine(error) => error.code(),
@@ -152,6 +369,7 @@ impl Fault for Error {
             Error::ProfileUnknown { .. } => "profile_unknown",
             Error::OutOfRange { .. } => "option_out_of_range",
             Error::BadOption { .. } => "option_invalid",
+            Error::HostDirectory { .. } => "unsupported_container_option",
             Error::NoCommand { .. } => "command_missing",
             Error::ForeignPlatform { .. } => "platform_foreign",
             Error::ReadFile { .. } => "file_unreadable",
@@ -160,6 +378,32 @@ impl Fault for Error {
             Error::NotStarted { source } => source.code(),
             Error::TimedOut { .. } => "run_timed_out",
             Error::MachineFailed { .. } => "machine_failed",
+            Error::WrongState { .. } => "workspace_state",
+            Error::BaseMissing { .. } => "base_missing",
+            Error::ServiceFailed { .. } => "service_failed",
+            Error::EndedBadly { reason, .. } => &reason.code,
+            Error::Socket { .. } => "supervisor_unreachable",
+            Error::SupervisorMissing => "supervisor_missing",
+            Error::SupervisorNotRun { .. } => "supervisor_not_run",
+            Error::SupervisorLost { .. } => "supervisor_lost",
+            Error::SupervisorVersion { .. } => "supervisor_version",
+            Error::Supervisor(report) => &report.code,
+            Error::CopySource { .. } => "copy_source_unreadable",
+            Error::CopyDestination { .. } => "copy_destination_unusable",
+            Error::BadDestination { .. } => "copy_destination_invalid",
+            Error::CopyStream { .. } => "copy_stream_failed",
+            Error::Archive(error) => error.code(),
+            Error::ArtifactUnknown { .. } => "artifact_unknown",
+            Error::NoImage { .. } => "image_missing",
+            Error::CannotShrink { .. } => "resize_cannot_shrink",
+            Error::BadRequest { .. } => "bad_request",
+            Error::ProcessUnknown { .. } => "process_unknown",
+            Error::CannotApply { .. } => "apply_impossible",
+            Error::TooManyRestarts { .. } => "too_many_restarts",
+            Error::SpecInvalid { .. } => "spec_invalid",
+            Error::SpecNotBuilt { .. } => "not_supported_yet",
+            Error::SpecUnreadable { .. } => "spec_unreadable",
+            Error::SpecAmbiguous { .. } => "spec_ambiguous",
             Error::Interrupted => "interrupted",
             Error::Entropy => "entropy_unavailable",
         }
@@ -170,16 +414,47 @@ impl Fault for Error {
             Error::Image(error) => error.kind(),
             Error::Machine(error) => error.kind(),
             Error::State(error) => error.kind(),
+            Error::NotStarted { source } | Error::SetupNotStarted { source, .. } => source.kind(),
+            Error::Archive(error) => error.kind(),
+            Error::EndedBadly { reason, .. } => reason.kind,
+            Error::Supervisor(report) => report.kind,
+            Error::CopySource { source, .. } | Error::CopyDestination { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => FaultKind::NotFound,
+                io::ErrorKind::PermissionDenied => FaultKind::Denied,
+                _ => FaultKind::Permanent,
+            },
             Error::ProfileUnknown { .. }
             | Error::OutOfRange { .. }
             | Error::BadOption { .. }
             | Error::NoCommand { .. }
-            | Error::ReadFile { .. } => FaultKind::Usage,
-            Error::ForeignPlatform { .. } => FaultKind::Unsupported,
-            Error::NotStarted { source } | Error::SetupNotStarted { source, .. } => source.kind(),
-            Error::SetupFailed { .. } | Error::TimedOut { .. } | Error::MachineFailed { .. } | Error::Interrupted => {
-                FaultKind::Permanent
-            }
+            | Error::ReadFile { .. }
+            | Error::BadRequest { .. }
+            | Error::BadDestination { .. }
+            | Error::SpecInvalid { .. }
+            | Error::SpecUnreadable { .. }
+            | Error::SpecAmbiguous { .. } => FaultKind::Usage,
+            Error::ForeignPlatform { .. }
+            | Error::HostDirectory { .. }
+            | Error::SupervisorVersion { .. }
+            | Error::CannotShrink { .. }
+            | Error::NoImage { .. }
+            | Error::CannotApply { .. }
+            | Error::SpecNotBuilt { .. } => FaultKind::Unsupported,
+            Error::BaseMissing { .. }
+            | Error::SupervisorMissing
+            | Error::ProcessUnknown { .. }
+            | Error::ArtifactUnknown { .. } => FaultKind::NotFound,
+            Error::WrongState { .. } => FaultKind::Conflict,
+            Error::SetupFailed { .. }
+            | Error::TimedOut { .. }
+            | Error::MachineFailed { .. }
+            | Error::Interrupted
+            | Error::ServiceFailed { .. }
+            | Error::Socket { .. }
+            | Error::SupervisorNotRun { .. }
+            | Error::SupervisorLost { .. }
+            | Error::CopyStream { .. }
+            | Error::TooManyRestarts { .. } => FaultKind::Permanent,
             Error::Entropy => FaultKind::Internal,
         }
     }
@@ -190,6 +465,11 @@ impl Fault for Error {
             Error::Machine(error) => error.hint(),
             Error::State(error) => error.hint(),
             Error::ProfileUnknown { .. } => Some("`microagent profiles` lists them".to_owned()),
+            Error::HostDirectory { .. } => Some(
+                "pack the directory as a tar archive (`-v files.tar:/path`), attach an ext4 disk (`-v disk.ext4:/path`) or a named volume \
+                 (`-v data:/path`); `microagent cp` and `--output` bring files back"
+                    .to_owned(),
+            ),
             Error::NoCommand { .. } => Some("give one after the image, or a shell line with `--exec`".to_owned()),
             Error::ForeignPlatform { .. } => {
                 Some(format!("this host runs `{}` guests", microagent_image::Platform::host()))
@@ -199,12 +479,68 @@ impl Fault for Error {
                 let name = &run.workspace;
                 Some(format!("see `microagent logs {name}`; remove it with `microagent delete {name} --yes`"))
             }
+            Error::WrongState { name, state, doing } => Some(match state {
+                microagent_state::Phase::Quarantined if *doing == "delete" => {
+                    format!("delete it all the same with `microagent delete {name} --force`")
+                }
+                _ if *doing == "delete" => {
+                    format!("`microagent delete {name} --yes` halts it first, `--force` kills it")
+                }
+                state if *doing == "clone" && state.is_live() => format!("halt it with `microagent halt {name}`"),
+                microagent_state::Phase::Paused => format!("resume it with `microagent resume {name}`"),
+                state if state.can_start() => format!("start it with `microagent start {name}`"),
+                _ => format!("see its history with `microagent events {name}`"),
+            }),
+            Error::BaseMissing { image, .. } => Some(format!("bring it back with `microagent image pull {image}`")),
+            Error::ServiceFailed { name, .. } => Some(format!("see what it said with `microagent logs {name}`")),
+            Error::EndedBadly { name, .. } => Some(format!("see `microagent status {name}` and `microagent logs {name}`")),
+            Error::SupervisorMissing => Some("name one with `--supervisor PATH`".to_owned()),
+            Error::SupervisorVersion { name, .. } => {
+                Some(format!("halt and start it with this version: `microagent halt {name} && microagent start {name}`"))
+            }
+            Error::Archive(error) => error.hint(),
+            Error::ArtifactUnknown { known, .. } if known.is_empty() => {
+                Some("declare one with `--output NAME=/path` when the workspace is made".to_owned())
+            }
+            Error::ArtifactUnknown { known, .. } => Some(format!("it declares {}", known.join(", "))),
+            Error::CannotShrink { .. } => {
+                Some("make a smaller workspace, and copy what it needs with `microagent cp`".to_owned())
+            }
+            Error::CannotApply { name, .. } => Some(format!(
+                "nothing was changed; take it out of the file, or make another workspace: `microagent clone {name} NAME` keeps the disk"
+            )),
+            Error::TooManyRestarts { name, .. } => {
+                Some(format!("see `microagent events {name}` and `microagent logs {name}`"))
+            }
+            Error::SpecInvalid { suggestion, .. } => suggestion.clone(),
+            Error::SpecNotBuilt { hint, .. } => Some((*hint).to_owned()),
+            Error::SpecAmbiguous { .. } => Some("remove one of them, or name one with `--file PATH`".to_owned()),
+            Error::Supervisor(report) => report.remediation.clone(),
+            Error::ProcessUnknown { .. } => Some("`microagent exec NAME --list` shows those there are".to_owned()),
             _ => None,
+        }
+    }
+
+    fn retryable(&self) -> bool {
+        match self {
+            Error::Supervisor(report) => report.retryable,
+            other => other.kind() == FaultKind::Transient,
         }
     }
 }
 
+impl From<microagent_machine::channel::StreamTaken> for Error {
+    fn from(taken: microagent_machine::channel::StreamTaken) -> Error {
+        Error::BadRequest { reason: taken.to_string() }
+    }
+}
+
 impl Error {
+    /// Whether a guest that powered off is all that is behind it.
+    pub(crate) fn is_power_off(&self) -> bool {
+        matches!(self, Error::MachineFailed { source, console: None, .. } if source.is_power_off())
+    }
+
     /// The error written down, for JSON output and records.
     pub fn report(&self) -> FaultReport {
         FaultReport::new(self)

@@ -3,8 +3,8 @@
 use crate::progress::ImageEvents;
 use crate::{Client, Error};
 use microagent_image::{
-    self as image, BaseFormat, BaseImage, Digest, Image, ImportOptions, ImportSource, Pruned, PullOptions, Reference,
-    Removed,
+    self as image, BaseFormat, BaseImage, Digest, Image, ImportOptions, ImportSource, Pruned, PullOptions, PushOptions,
+    Pushed, Reference, Removed,
 };
 use serde::Serialize;
 use std::collections::HashSet;
@@ -50,6 +50,11 @@ impl Client {
     /// Takes an image from a layout, an archive or a root filesystem tar.
     pub fn import_image(&self, source: &ImportSource, options: &ImportOptions) -> Result<(Image, BaseImage), Error> {
         Ok(self.images().import(source, options, &ImageEvents(self.progress()))?)
+    }
+
+    /// Sends the image `name` means to a registry.
+    pub fn push_image(&self, name: &str, options: &PushOptions) -> Result<Pushed, Error> {
+        Ok(self.images().push(name, options, &ImageEvents(self.progress()))?)
     }
 
     /// Removes the image `name` means. Its data stays as long as a workspace needs it.

@@ -50,7 +50,7 @@ impl Interrupt {
     }
 
     /// The part that ends a pull or a build.
-    pub(crate) fn cancellation(&self) -> &Cancellation {
+    pub fn cancellation(&self) -> &Cancellation {
         &self.pull
     }
 

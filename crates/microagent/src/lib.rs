@@ -20,10 +20,23 @@
 //! Calls block; none needs an async runtime. The `microagent` command is a thin shell over this crate: `docs/library.md` maps each of
 //! its verbs to a call.
 
+mod apply;
+mod attach;
+mod boot;
 mod client;
+mod clone;
+mod commands;
+mod commit;
+mod control;
+mod create;
+mod describe;
+mod disks;
 mod doctor;
 mod error;
+mod files;
+mod follow;
 mod images;
+mod inject;
 mod interrupt;
 mod options;
 pub mod perf;
@@ -33,26 +46,61 @@ mod profile;
 mod progress;
 mod rehearsal;
 mod run;
+mod signal;
+pub mod spec;
+mod stats;
+mod status;
+mod supervise;
+mod supervisor;
 mod templates;
+mod verify;
+mod volumes;
 mod workspaces;
 
+pub use apply::{Applied, AppliedChange};
+pub use boot::{Start, Timing};
 pub use client::Client;
+pub use clone::Cloned;
+pub use commit::{CommitOptions, Committed};
+pub use control::{
+    Connection, ExecOptions, ExecReport, ExecStatus, Process, ProcessStreams, StartOptions, StartOutcome, StateReport,
+    Waited,
+};
+pub use create::CreateReport;
+pub use disks::Disks;
 pub use doctor::{Check, CheckStatus, Doctor, Verdict};
 pub use error::{Error, FailedRun};
+pub use files::{Artifact, ArtifactList, Changes, Copied, CopyOptions, Resized};
+pub use follow::Log;
 pub use images::{Rootfs, RootfsOptions};
 pub use interrupt::Interrupt;
-pub use options::{Command, RunIo, RunOptions, Templates};
+pub use options::{
+    Command, CreateOptions, DEFAULT_IMAGE, FileSpec, RunIo, RunOptions, Service, Templates, WorkspaceOptions,
+};
 pub use plan::{Plan, PlannedCommand};
 pub use prepare::{Prepared, TemplateOptions};
 pub use profile::Profile;
 pub use progress::{Event, Progress, Silent};
-pub use run::{ImageSummary, Response, RunReport, Start, Timing};
+pub use run::{ImageSummary, Response, RunReport};
+pub use spec::WorkspaceSpec;
+pub use stats::WorkspaceStats;
+pub use status::{Readiness, Ready, RootfsUsage, WorkspaceStatus};
+pub use supervise::{SuperviseOptions, Supervised, SupervisedEvent};
+pub use supervisor::StartReport;
 pub use templates::{DiskUsage, Usage};
-pub use workspaces::{Deleted, Garbage, Logs, WorkspaceRow, WorkspaceStatus};
+pub use verify::{Divergence, Verified};
+pub use volumes::{DEFAULT_VOLUME_MIB, VolumeStatus, VolumesPruned};
+pub use workspaces::{DeleteOptions, Deleted, Garbage, Logs, WorkspaceRow};
 
 pub use microagent_machine::template::{MemoryPlace, TemplatePrune, TemplateSummary, TemplatesPruned};
 
 pub use microagent_image as image;
 pub use microagent_machine as machine;
-pub use microagent_protocol::{Fault, FaultKind, FaultReport};
-pub use microagent_state::{Collected, Name, Phase, Resources, ResultRecord, WorkspaceRecord};
+pub use microagent_protocol::{
+    Capacity, Change, ChangeKind, Fault, FaultKind, FaultReport, FileKind, Recipients, WindowSize,
+    supervisor as protocol,
+};
+pub use microagent_state::{
+    Cause, Collected, DiskRecord, DiskSource, Event as WorkspaceEvent, Health, MountMode, Name, Phase, Resources,
+    ResultRecord, Verification, VolumeName, WorkspaceRecord,
+};

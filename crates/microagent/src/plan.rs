@@ -1,9 +1,9 @@
 //! Checking what was asked, before anything is done about it.
 
-use crate::{Command, Error, Profile, RunOptions};
+use crate::{Command, CreateOptions, Error, FileSpec, Profile, RunOptions, Service, WorkspaceOptions};
 use microagent_image::{ImageConfig, Platform, Reference};
 use microagent_machine::engine::Accelerator;
-use microagent_state::{Name, Resources};
+use microagent_state::{DiskRecord, Name, Resources};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,13 +25,17 @@ const MAX_LINE: usize = (128 << 10) - 1;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A run that was found to make sense, offline: what `--dry-run` prints.
+/// A run or a workspace that was found to make sense, offline: what `--dry-run` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     /// Name of the workspace.
     pub workspace: Name,
-    /// The image, in full.
-    pub image: Reference,
+    /// The image, in full; absent where there is a root file system instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Reference>,
+    /// The root file system that takes the place of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<PathBuf>,
     /// Architecture of image and guest.
     pub platform: Platform,
     /// Name of the profile.
@@ -48,8 +52,23 @@ pub struct Plan {
     pub env: BTreeMap<String, String>,
     /// Set-up lines.
     pub setup: Vec<String>,
-    /// The command, as far as it is known without the image.
-    pub command: PlannedCommand,
+    /// The command of a run, as far as it is known without the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<PlannedCommand>,
+    /// The command of every start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<PlannedCommand>,
+    /// Disks besides its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskRecord>,
+    /// Guest paths that are artifacts, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+    /// Files of the host that are put into it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileSpec>,
+    /// What the caller takes it for.
+    pub role: String,
     /// Backend asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
@@ -74,11 +93,41 @@ pub enum PlannedCommand {
 }
 
 impl Plan {
-    /// Checks `options` without touching the network, the state directory or the image.
-    pub fn new(options: &RunOptions) -> Result<Plan, Error> {
+    /// Checks a run, without touching the network, the state directory or the image.
+    pub fn of_run(options: &RunOptions) -> Result<Plan, Error> {
+        let workspace = &options.workspace;
+        let plan = Plan::of_workspace(workspace, "run")?;
+        Ok(Plan {
+            command: Some(planned_command(&options.command, workspace.entrypoint.as_deref())?),
+            timeout_ms: options.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            keep: options.keep,
+            ..plan
+        })
+    }
+
+    /// Checks a workspace that is to be kept, in the same way.
+    pub fn of_create(options: &CreateOptions) -> Result<Plan, Error> {
+        let workspace = &options.workspace;
+        let entrypoint = workspace.entrypoint.as_deref();
+        let service = match &options.service {
+            Service::Entrypoint if entrypoint.is_none() => None,
+            Service::Entrypoint | Service::Image => Some(planned_command(&Command::Image, entrypoint)?),
+            Service::Shell(line) => Some(planned_command(&Command::Shell(line.clone()), entrypoint)?),
+        };
+        if workspace.rootfs.is_some() && matches!(service, Some(PlannedCommand::ImageEntrypoint(_))) {
+            return Err(Error::BadOption {
+                option: "--image-command",
+                value: "true".to_owned(),
+                reason: "a root file system has no command of its own".to_owned(),
+            });
+        }
+        Ok(Plan { service, keep: true, ..Plan::of_workspace(workspace, "workspace")? })
+    }
+
+    fn of_workspace(options: &WorkspaceOptions, prefix: &str) -> Result<Plan, Error> {
         let workspace = match &options.name {
             Some(name) => Name::new(name.as_str())?,
-            None => Name::generate("run"),
+            None => Name::generate(prefix),
         };
         let hostname = options.hostname.clone().unwrap_or_else(|| workspace.to_hostname());
         check_hostname(&hostname)?;
@@ -91,49 +140,64 @@ impl Plan {
         check_restart(&options.restart)?;
         options.env.iter().try_for_each(check_variable)?;
         options.setup.iter().try_for_each(|line| check_text("--setup", line))?;
+        options.outputs.iter().try_for_each(check_output)?;
+        check_guest_path("--shell", &options.shell)?;
+        check_text("--role", &options.role)?;
+        options.files.iter().try_for_each(check_file)?;
         let profile = Profile::named(&options.profile)?;
+        let size_mib = options.size_mib.or(options.headroom_mib.map(|room| room.max(profile.size_mib)));
+        let image = match options.rootfs {
+            Some(_) => None,
+            None => Some(options.image.parse()?),
+        };
         Ok(Plan {
             hostname,
             workspace,
-            image: options.image.parse()?,
+            image,
+            rootfs: options.rootfs.clone(),
             platform: options.platform,
             profile: profile.name,
-            resources: check_resources(profile, options.memory_mib, options.cpus, options.size_mib)?,
+            resources: check_resources(profile, options.memory_mib, options.cpus, size_mib)?,
             network: "isolated",
             restart: options.restart.clone(),
             env: options.env.clone(),
             setup: options.setup.clone(),
-            command: planned_command(options)?,
+            command: None,
+            service: None,
+            disks: options.disks.clone(),
+            outputs: options.outputs.clone(),
+            files: options.files.clone(),
+            role: options.role.clone(),
             backend: options.backend.clone(),
             kernel: options.kernel.clone(),
-            timeout_ms: options.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-            keep: options.keep,
+            timeout_ms: None,
+            keep: false,
         })
     }
 
-    /// The command's words, now that the image is known.
-    pub(crate) fn argv(&self, config: &ImageConfig) -> Result<Vec<String>, Error> {
-        let argv = match &self.command {
+    /// The words of one of its commands, now that the image is known.
+    pub(crate) fn argv(&self, command: &PlannedCommand, config: &ImageConfig) -> Result<Vec<String>, Error> {
+        let argv = match command {
             PlannedCommand::Argv(argv) => argv.clone(),
             PlannedCommand::ImageEntrypoint(arguments) => {
                 let rest = if arguments.is_empty() { &config.cmd } else { arguments };
                 config.entrypoint.iter().chain(rest).cloned().collect()
             }
         };
-        if argv.is_empty() { Err(Error::NoCommand { image: self.image.familiar() }) } else { Ok(argv) }
+        let image = || self.image.as_ref().map(Reference::familiar).unwrap_or_default();
+        if argv.is_empty() { Err(Error::NoCommand { image: image() }) } else { Ok(argv) }
     }
+}
 
-    /// The command's whole environment: the image's, overridden by the caller's.
-    pub(crate) fn environment(&self, config: &ImageConfig) -> Vec<String> {
-        let key = |pair: &String| pair.split('=').next().unwrap_or_default().to_owned();
-        let mut env: Vec<String> =
-            config.env.iter().filter(|pair| !self.env.contains_key(&key(pair))).cloned().collect();
-        env.extend(self.env.iter().map(|(key, value)| format!("{key}={value}")));
-        if !env.iter().any(|pair| pair.starts_with("PATH=")) {
-            env.push(DEFAULT_PATH.to_owned());
-        }
-        env
+/// The whole environment of a workspace's commands: the image's, overridden by the caller's.
+pub(crate) fn environment(images: &[String], own: &BTreeMap<String, String>) -> Vec<String> {
+    let key = |pair: &String| pair.split('=').next().unwrap_or_default().to_owned();
+    let mut env: Vec<String> = images.iter().filter(|pair| !own.contains_key(&key(pair))).cloned().collect();
+    env.extend(own.iter().map(|(key, value)| format!("{key}={value}")));
+    if !env.iter().any(|pair| pair.starts_with("PATH=")) {
+        env.push(DEFAULT_PATH.to_owned());
     }
+    env
 }
 
 /// A line run by the image's shell.
@@ -141,12 +205,9 @@ pub(crate) fn shell_line(line: &str) -> Vec<String> {
     vec!["/bin/sh".to_owned(), "-c".to_owned(), line.to_owned()]
 }
 
-fn planned_command(options: &RunOptions) -> Result<PlannedCommand, Error> {
-    let entrypoint = match &options.entrypoint {
-        None => None,
-        Some(text) => Some(split("--entrypoint", text)?),
-    };
-    let command = match (&options.command, entrypoint) {
+fn planned_command(command: &Command, entrypoint: Option<&str>) -> Result<PlannedCommand, Error> {
+    let words = entrypoint.map(|text| split("--entrypoint", text)).transpose()?;
+    let planned = match (command, words) {
         (Command::Shell(line), None) => {
             check_text("--exec", line)?;
             PlannedCommand::Argv(shell_line(line))
@@ -154,7 +215,7 @@ fn planned_command(options: &RunOptions) -> Result<PlannedCommand, Error> {
         (Command::Shell(line), Some(_)) => {
             return Err(Error::BadOption {
                 option: "--entrypoint",
-                value: options.entrypoint.clone().unwrap_or_default(),
+                value: entrypoint.unwrap_or_default().to_owned(),
                 reason: format!("the shell line `{line}` is run past any entry point"),
             });
         }
@@ -166,9 +227,9 @@ fn planned_command(options: &RunOptions) -> Result<PlannedCommand, Error> {
             PlannedCommand::Argv(entrypoint)
         }
     };
-    let (PlannedCommand::Argv(words) | PlannedCommand::ImageEntrypoint(words)) = &command;
+    let (PlannedCommand::Argv(words) | PlannedCommand::ImageEntrypoint(words)) = &planned;
     words.iter().try_for_each(|word| check_text("command", word))?;
-    Ok(command)
+    Ok(planned)
 }
 
 fn split(option: &'static str, text: &str) -> Result<Vec<String>, Error> {
@@ -191,6 +252,11 @@ pub(crate) fn check_resources(
     check_range("--cpus", cpus.into(), 1, MAX_CPUS)?;
     check_range("--size-mib", size, MIN_SIZE_MIB, MAX_SIZE_MIB)?;
     Ok(Resources { memory_mib: memory, cpu_count: cpus, size_mib: size })
+}
+
+/// Whether a disk can be that large.
+pub(crate) fn check_size(size_mib: u64) -> Result<(), Error> {
+    check_range("--size-mib", size_mib, MIN_SIZE_MIB, MAX_SIZE_MIB)
 }
 
 fn check_range(option: &'static str, value: u64, min: u64, max: u64) -> Result<(), Error> {
@@ -237,7 +303,38 @@ fn check_variable((key, value): (&String, &String)) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_text(option: &'static str, text: &str) -> Result<(), Error> {
+fn check_file(file: &FileSpec) -> Result<(), Error> {
+    check_guest_path("files", &file.destination)?;
+    let parts = file.destination.split('/').skip(1);
+    if parts.clone().any(|part| matches!(part, "" | "." | "..")) {
+        return Err(Error::BadOption {
+            option: "files",
+            value: file.destination.clone(),
+            reason: "it is to be the path of a file, without `.` and `..`".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn check_output((name, path): (&String, &String)) -> Result<(), Error> {
+    Name::new(name.as_str()).map_err(|_| Error::BadOption {
+        option: "--output",
+        value: name.clone(),
+        reason: "the name of an artifact is made of letters, digits, `.`, `_` and `-`".to_owned(),
+    })?;
+    check_guest_path("--output", path)
+}
+
+fn check_guest_path(option: &'static str, path: &str) -> Result<(), Error> {
+    if path.starts_with('/') {
+        return check_text(option, path);
+    }
+    let reason = "a path in the guest starts with `/`".to_owned();
+    Err(Error::BadOption { option, value: path.to_owned(), reason })
+}
+
+/// Text that becomes one argument of a program.
+pub(crate) fn check_text(option: &'static str, text: &str) -> Result<(), Error> {
     let reason = if text.contains('\0') {
         "it holds a zero byte".to_owned()
     } else if text.len() > MAX_LINE {
@@ -269,7 +366,8 @@ mod tests {
     fn argv(change: impl FnOnce(&mut RunOptions)) -> Vec<String> {
         let mut options = RunOptions::new("alpine");
         change(&mut options);
-        Plan::new(&options).unwrap().argv(&image()).unwrap()
+        let plan = Plan::of_run(&options).unwrap();
+        plan.argv(plan.command.as_ref().unwrap(), &image()).unwrap()
     }
 
     #[test]
@@ -277,40 +375,40 @@ mod tests {
         assert_eq!(argv(|_| ()), ["/entry", "default"]);
         assert_eq!(argv(|options| options.command = Command::Arguments(words(&["x"]))), ["/entry", "x"]);
         assert_eq!(argv(|options| options.command = Command::Shell("a b".into())), ["/bin/sh", "-c", "a b"]);
-        assert_eq!(argv(|options| options.entrypoint = Some("/e 'f g'".into())), ["/e", "f g"]);
+        assert_eq!(argv(|options| options.workspace.entrypoint = Some("/e 'f g'".into())), ["/e", "f g"]);
     }
 
     #[test]
     fn the_callers_environment_wins_and_path_is_never_missing() {
-        let mut options = RunOptions::new("alpine");
-        options.env.insert("B".into(), "mine".into());
-        let env = Plan::new(&options).unwrap().environment(&image());
+        let own = BTreeMap::from([("B".to_owned(), "mine".to_owned())]);
+        let env = environment(&image().env, &own);
         assert_eq!(env[..2], ["A=image", "B=mine"]);
         assert!(env[2].starts_with("PATH=/"));
     }
 
     #[test]
     fn an_image_without_a_command_needs_one() {
-        let plan = Plan::new(&RunOptions::new("scratch-like")).unwrap();
-        assert!(matches!(plan.argv(&ImageConfig::default()), Err(Error::NoCommand { .. })));
+        let plan = Plan::of_run(&RunOptions::new("scratch-like")).unwrap();
+        let command = plan.command.as_ref().unwrap();
+        assert!(matches!(plan.argv(command, &ImageConfig::default()), Err(Error::NoCommand { .. })));
     }
 
     #[test]
     fn nonsense_is_refused_with_the_option_that_holds_it() {
         type Change = fn(&mut RunOptions);
         let cases: [(Change, &str); 7] = [
-            (|options| options.memory_mib = Some(1), "--memory"),
-            (|options| options.cpus = Some(0), "--cpus"),
-            (|options| options.size_mib = Some(1), "--size-mib"),
-            (|options| options.hostname = Some("a b".into()), "--hostname"),
-            (|options| options.restart = "sometimes".into(), "--restart"),
-            (|options| options.entrypoint = Some("'".into()), "--entrypoint"),
+            (|options| options.workspace.memory_mib = Some(1), "--memory"),
+            (|options| options.workspace.cpus = Some(0), "--cpus"),
+            (|options| options.workspace.size_mib = Some(1), "--size-mib"),
+            (|options| options.workspace.hostname = Some("a b".into()), "--hostname"),
+            (|options| options.workspace.restart = "sometimes".into(), "--restart"),
+            (|options| options.workspace.entrypoint = Some("'".into()), "--entrypoint"),
             (|options| options.command = Command::Shell("x".repeat(200_000)), "--exec"),
         ];
         for (change, option) in cases {
             let mut options = RunOptions::new("alpine");
             change(&mut options);
-            let error = Plan::new(&options).unwrap_err().to_string();
+            let error = Plan::of_run(&options).unwrap_err().to_string();
             assert!(error.contains(option), "{error}");
         }
     }

@@ -1,7 +1,7 @@
 //! Templates made ahead of the runs that use them.
 
+use crate::boot::session;
 use crate::rehearsal;
-use crate::run::session;
 use crate::{Client, Error, Interrupt, Profile};
 use microagent_machine::engine::{DiskMode, Engine, Machine, MachineSpec};
 use microagent_machine::initramfs::Initramfs;

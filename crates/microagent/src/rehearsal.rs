@@ -5,7 +5,7 @@
 //! (`microagent-guest`, module `rehearsal`), and is let go of, twice; its disks hold nothing but what is needed for that.
 
 use crate::Error;
-use crate::run::session;
+use crate::boot::session;
 use microagent_image::rootfs::{self, Limits, Tree};
 use microagent_machine::channel::{Input, Output};
 use microagent_machine::engine::{DiskMode, DiskSpec, Machine};
@@ -59,7 +59,7 @@ pub(crate) fn perform(machine: &mut Machine, disks: &[DiskSpec], limit: Instant)
 pub(crate) fn boot(machine: &mut Machine, limit: Instant) -> Result<(), Error> {
     machine.engine_up(limit)?;
     let epoch_ns = machine.guest_up(limit)?;
-    machine.channel().call(&session::boot_request(NAME, BASE, epoch_ns)?)?.wait(Some(limit))?;
+    machine.channel().call(&session::boot_request(NAME, BASE, &[], epoch_ns)?)?.wait(Some(limit))?;
     Ok(())
 }
 
@@ -69,7 +69,7 @@ impl Rehearsal<'_> {
         for (index, disk) in self.disks.iter().enumerate() {
             self.machine.attach(index, disk, self.limit)?;
         }
-        self.call(&session::boot_request(NAME, BASE, self.epoch_ns)?)?;
+        self.call(&session::boot_request(NAME, BASE, &[], self.epoch_ns)?)?;
         self.run(&PROGRAM, "", true)?;
         self.run(&[&PROGRAM[..], &["briefly"]].concat(), USER, false)?;
         self.call(&Request::Release)?;
@@ -94,6 +94,7 @@ impl Rehearsal<'_> {
             env: vec!["PATH=/usr/bin:/bin".to_owned(), "LANG=C".to_owned()],
             cwd: "/tmp".to_owned(),
             user: user.to_owned(),
+            tty: None,
             stdin: input.as_ref().map(Input::id),
             stdout: stdout.id(),
             stderr: stderr.id(),

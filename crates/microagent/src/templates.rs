@@ -23,6 +23,8 @@ pub struct DiskUsage {
     pub template_memory: Usage,
     /// Workspaces.
     pub workspaces: Usage,
+    /// Volumes.
+    pub volumes: Usage,
 }
 
 /// How many of a kind, and what they take.
@@ -70,6 +72,7 @@ impl Client {
                 count: self.state().names()?.len() as u64,
                 bytes: blocks_below(&root.join("workspaces")),
             },
+            volumes: Usage { count: self.state().volumes()?.len() as u64, bytes: blocks_below(&root.join("volumes")) },
         })
     }
 

@@ -1,7 +1,7 @@
 //! Looking at workspaces, and removing them.
 
 use crate::{Client, Error};
-use microagent_state::{Collected, Name, Phase, ResultRecord, WorkspaceRecord};
+use microagent_state::{Collected, Name, Phase, ResultRecord};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -29,19 +29,6 @@ pub struct WorkspaceRow {
     pub created_at: jiff::Timestamp,
 }
 
-/// A workspace as a whole.
-#[derive(Clone, Debug, Serialize)]
-pub struct WorkspaceStatus {
-    /// What it is and what became of it.
-    #[serde(flatten)]
-    pub record: WorkspaceRecord,
-    /// Its directory.
-    pub path: PathBuf,
-    /// How its last command ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub result: Option<ResultRecord>,
-}
-
 /// What a workspace said.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Logs {
@@ -52,6 +39,17 @@ pub struct Logs {
     pub stdout: String,
     /// What its command wrote to standard error, as far as it was kept.
     pub stderr: String,
+}
+
+/// What is done about a workspace that is to be deleted and is not at rest.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    /// Halt one that runs.
+    pub halt: bool,
+    /// Kill one that runs, and delete one that is quarantined.
+    pub force: bool,
+    /// Why, for the events of one that runs.
+    pub reason: Option<String>,
 }
 
 /// What became of a request to delete.
@@ -108,16 +106,6 @@ impl Client {
         Ok(rows)
     }
 
-    /// Everything known of one workspace.
-    pub fn status(&self, name: &Name) -> Result<WorkspaceStatus, Error> {
-        let workspace = self.state().find(name)?;
-        Ok(WorkspaceStatus {
-            record: workspace.status()?,
-            path: workspace.path().to_owned(),
-            result: workspace.result()?,
-        })
-    }
-
     /// How the last command of a workspace ended; `None` when none has.
     pub fn result(&self, name: &Name) -> Result<Option<ResultRecord>, Error> {
         Ok(self.state().find(name)?.result()?)
@@ -133,14 +121,47 @@ impl Client {
         })
     }
 
-    /// Removes a workspace and its disk. One that is not there is no error; one that is running is.
-    pub fn delete(&self, name: &Name) -> Result<Deleted, Error> {
-        let deleted = match self.state().acquire(name) {
-            Ok(workspace) => workspace.remove().map(|()| true)?,
-            Err(microagent_state::Error::NotFound { .. }) => false,
+    /// Removes a workspace and its disk. One that is not there is no error; one that runs is, unless `options` say how to end it.
+    pub fn delete(&self, name: &Name, options: &DeleteOptions) -> Result<Deleted, Error> {
+        let report = |deleted| Deleted { workspace: name.clone(), deleted };
+        let state = match self.state().find(name).and_then(|workspace| workspace.status()) {
+            // A run and the set-up of a new workspace end by themselves or with their process: nobody there takes orders.
+            Ok(record) if record.phase.is_live() && record.session.is_none() => {
+                return Err(microagent_state::Error::InUse { name: name.to_string() }.into());
+            }
+            Ok(record) => Some(record.phase),
+            // One that was never finished has no record, and is in the way of others of its name.
+            Err(microagent_state::Error::NotFound { .. }) if self.state().find(name).is_ok() => None,
+            Err(microagent_state::Error::NotFound { .. }) => return Ok(report(false)),
+            // One whose record is damaged is nobody's any more: whether somebody runs it, the lease tells.
+            Err(microagent_state::Error::BadRecord { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(Deleted { workspace: name.clone(), deleted })
+        match state {
+            Some(state) if state.is_live() && options.force => {
+                let reason = options.reason.clone().unwrap_or_else(|| "to be deleted".to_owned());
+                self.kill(name, reason)?;
+            }
+            Some(state) if state.is_live() && options.halt => {
+                self.halt(name, options.reason.clone().or_else(|| Some("to be deleted".to_owned())))?;
+            }
+            Some(state) if state.is_live() || (state == Phase::Quarantined && !options.force) => {
+                return Err(Error::WrongState { name: name.to_string(), state, doing: "delete" });
+            }
+            _ => {}
+        }
+        match self.state().acquire(name) {
+            Ok(workspace) => {
+                // Somebody may have been quicker, before the lease was ours.
+                if !options.force && workspace.record().is_ok_and(|record| record.phase == Phase::Quarantined) {
+                    let state = Phase::Quarantined;
+                    return Err(Error::WrongState { name: name.to_string(), state, doing: "delete" });
+                }
+                workspace.remove().map(|()| report(true)).map_err(Error::from)
+            }
+            Err(microagent_state::Error::NotFound { .. }) => Ok(report(false)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Heals what interrupted processes left behind, in workspaces, images, kernels and templates. What fails in one does not keep the

@@ -6,7 +6,7 @@ use xtask::kvm_lab::{InLab, Lab, Seen};
 use xtask::workspace::Build;
 
 /// Booting the lab, and a guest in it, takes a minute when every core of the host is busy with something else.
-const DEADLINE: Duration = Duration::from_mins(8);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 fn lab() -> Lab {
     Lab::prepare().unwrap().deadline(DEADLINE)

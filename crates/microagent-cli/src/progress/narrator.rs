@@ -21,6 +21,8 @@ pub(super) enum Change {
 #[derive(Default)]
 pub(super) struct Narrator {
     reference: String,
+    /// What is done with it: `pulling` or `pushing`.
+    verb: &'static str,
     /// Bytes of each layer that are here.
     layers: HashMap<Digest, u64>,
     total: u64,
@@ -42,6 +44,7 @@ impl Narrator {
         match event {
             image::Event::Resolving { reference } => {
                 self.reference = reference.familiar();
+                self.verb = "pulling";
                 self.enter(format!("resolving {}", self.reference))
             }
             image::Event::Resolved { layers, bytes, .. } => {
@@ -51,13 +54,25 @@ impl Narrator {
                 self.enter(format!("pulling {} ({layers} layer{plural}, {size})", self.reference))
             }
             image::Event::Waiting { .. } => self.enter(format!("waiting for another pull of {}", self.reference)),
-            image::Event::Layer { digest, done, .. } => {
+            image::Event::Layer { digest, done, .. } | image::Event::Uploaded { digest, done, .. } => {
                 self.layers.insert((*digest).clone(), *done);
                 let done = self.layers.values().sum();
                 Some(Change::Bytes { done, total: Some(self.total.max(done)) })
             }
             image::Event::Retrying { attempt, .. } => {
-                self.enter(format!("pulling {} (attempt {attempt})", self.reference))
+                self.enter(format!("{} {} (attempt {attempt})", self.verb, self.reference))
+            }
+            image::Event::Pushing { reference, layers, bytes } => {
+                self.reference = reference.familiar();
+                self.verb = "pushing";
+                self.total = *bytes;
+                let plural = if *layers == 1 { "" } else { "s" };
+                let size = quantity::bytes(*bytes);
+                self.enter(format!("pushing {} ({layers} layer{plural}, {size})", self.reference))
+            }
+            image::Event::Compressing { bytes } => {
+                let entered = self.enter("compressing what was changed".to_owned());
+                entered.or(Some(Change::Bytes { done: *bytes, total: None }))
             }
             image::Event::Building { bytes } => {
                 self.enter(format!("building the base image ({} unpacked)", quantity::bytes(*bytes)))
@@ -117,6 +132,20 @@ mod tests {
             hear(image::Event::Layer { digest: &one, done: 200, total: 1_400_000 }),
             Some(Change::Bytes { done: 250, total: Some(3_400_000) })
         );
+    }
+
+    #[test]
+    fn a_push_counts_what_arrives_and_says_when_it_begins_again() {
+        let reference = "example.org/app:1".parse().unwrap();
+        let blob = digest('1');
+        let mut narrator = Narrator::default();
+        let mut hear = |event| narrator.hear(&Event::Image(event));
+        let begun = hear(image::Event::Pushing { reference: &reference, layers: 1, bytes: 1000 });
+        assert_eq!(begun, Some(Change::Phase("pushing example.org/app:1 (1 layer, 1.0 kB)".to_owned())));
+        let sent = hear(image::Event::Uploaded { digest: &blob, done: 600, total: 1000 });
+        assert_eq!(sent, Some(Change::Bytes { done: 600, total: Some(1000) }));
+        let again = hear(image::Event::Retrying { digest: &blob, attempt: 2 });
+        assert_eq!(again, Some(Change::Phase("pushing example.org/app:1 (attempt 2)".to_owned())));
     }
 
     #[test]

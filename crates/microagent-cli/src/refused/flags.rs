@@ -56,8 +56,7 @@ const NO_MOUNTS: &str = "directories of the host cannot be mounted in a microVM"
 const LIMITED_BY_SIZE: &str = "what a microVM may use is the size of the machine";
 const LEAVE_OUT: &str = "leave it out";
 const SIZE_IT: &str = "size the machine with `--profile`, `--memory`, `--cpus` and `--size-mib`";
-const BRING_FILES: &str =
-    "build the files into the image, or write them with `--setup`; tar bundles and ext4 disks come in a later version";
+const BRING_FILES: &str = "bring files with `--bundle`, `--volume data.tar:/path` or `microagent cp`";
 const BACKGROUND: &str =
     "`run` lasts as long as its command: put it in the background with the shell, `microagent run ... &`";
 const NO_NETWORK: &str = "today's machines have no network interface";
@@ -67,12 +66,8 @@ const FLAGS: &[Flag] = &[
     later("secrets-env-file"),
     later("secret-on-demand"),
     later("secrets-audit").switch(),
-    later("disk"),
-    later("bundle"),
-    later("volume").short('v'),
-    later("output"),
-    later("file"),
     later("publish").short('p'),
+    later("network-interface"),
     later("mediation"),
     later("mediation-optional").switch(),
     later("egress"),
@@ -94,7 +89,6 @@ const FLAGS: &[Flag] = &[
     later("model-policy-file"),
     later("model-policy-url"),
     later("model-policy-timeout"),
-    later("ttl"),
     later("tty").short('t').switch(),
     container("privileged", OWN_KERNEL, LEAVE_OUT).switch(),
     container("cap-add", OWN_KERNEL, LEAVE_OUT),
@@ -162,14 +156,6 @@ impl Given {
         let Given { flag, value } = self;
         let what = format!("--{}", flag.long);
         match (flag.long, value.as_deref()) {
-            ("volume", Some(value)) if names_host_directory(value) => {
-                let refusal = Refusal::Container { reason: NO_MOUNTS, advice: BRING_FILES };
-                refusal.explain(format!("{what} {value}"))
-            }
-            ("output", Some(format @ ("json" | "text"))) => Error::usage(
-                "`--output` after `run` names a file of the guest, not a format",
-                format!("the format stands before the verb: `microagent --output {format} run ...`"),
-            ),
             ("tty", _) => Error::NotSupportedYet {
                 what,
                 hint: "leave out `-t`; `-i` alone passes standard input to the command".to_owned(),
@@ -177,14 +163,6 @@ impl Given {
             _ => flag.refusal.explain(what),
         }
     }
-}
-
-/// Whether `SRC:DST` mounts a directory of the host, and not a named volume, a tar bundle or a disk image.
-fn names_host_directory(volume: &str) -> bool {
-    let source = volume.split(':').next().unwrap_or_default();
-    let is_path = source.starts_with(['/', '.', '~']) || source.contains('/');
-    let is_file = [".tar", ".tar.gz", ".tgz", ".ext4", ".img"].iter().any(|suffix| source.ends_with(suffix));
-    is_path && !is_file
 }
 
 impl clap::FromArgMatches for RefusedFlag {
@@ -213,22 +191,5 @@ impl clap::Args for RefusedFlag {
 
     fn augment_args_for_update(command: Command) -> Command {
         RefusedFlag::augment_args(command)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_directories_of_the_host_are_called_so() {
-        for volume in ["/host/dir:/work", "./src:/src:ro", "~/x:/y", "a/b:/c"] {
-            assert!(names_host_directory(volume), "{volume}");
-        }
-        for volume in
-            ["data:/work", "/tmp/config.tar:/config:ro", "./x.tgz:/x", "/tmp/workspace.ext4:/workspace:rw", ""]
-        {
-            assert!(!names_host_directory(volume), "{volume}");
-        }
     }
 }

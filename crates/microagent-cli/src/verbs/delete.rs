@@ -1,65 +1,102 @@
 //! `microagent delete`
 
-use super::{Action, DONE};
+use super::transition::agree;
+use super::{Action, DONE, FOUND_WRONG};
 use crate::completion;
 use crate::context::{Context, workspace_name};
 use crate::error::Error;
+use crate::failure;
 use crate::output::{Format, Text};
 use clap_complete::ArgValueCandidates;
-use microagent::{Deleted, Name};
+use microagent::{DeleteOptions, Deleted, Fault, FaultReport, Name};
 use serde::Serialize;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 const EXAMPLES: &str = "\
 Examples:
   microagent delete research
-  microagent delete research-1 research-2 --yes";
+  microagent delete research-1 research-2 --yes
+  microagent delete stuck --force --reason 'it does not halt'
+
+Exit status: 0 when none of the workspaces is there any more, 1 when one could not be deleted.";
 
 /// Delete workspaces and their disks
 ///
-/// A workspace that is not there counts as deleted. The first that cannot be deleted, because it is running, ends the verb.
+/// A workspace that is not there counts as deleted. With `--yes` one that runs is halted first, with `--force` it is killed; one that is
+/// quarantined needs `--force`. One that cannot be deleted does not keep the others from it.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Names of the workspaces
     #[arg(value_name = "NAME", required = true, add = ArgValueCandidates::new(completion::workspaces))]
     names: Vec<String>,
-    /// Do not ask; needed where nobody can answer
+    /// Do not ask; needed where nobody can answer. Halts what runs
     #[arg(long, short)]
     yes: bool,
+    /// Do not ask, kill what runs, and delete what is quarantined
+    #[arg(long, short)]
+    force: bool,
+    /// Why, for the events of a workspace that runs
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let names = self.names.iter().map(|name| workspace_name(name)).collect::<Result<Vec<Name>, Error>>()?;
-        if !self.yes {
+        if !self.yes && !self.force {
             confirm(&self.names, context.format())?;
         }
         let client = context.client()?;
-        let deleted = names.iter().map(|name| client.delete(name)).collect::<Result<Vec<Deleted>, _>>()?;
-        context.show(&AllDeleted { deleted })?;
-        Ok(DONE)
+        let options = DeleteOptions { halt: true, force: self.force, reason: self.reason };
+        let rows: Vec<Row> = names.iter().map(|name| Row::new(name, client.delete(name, &options))).collect();
+        let all = AllDeleted { deleted: rows };
+        context.show(&all)?;
+        let mut failed = false;
+        for error in all.deleted.iter().filter_map(|row| row.error.as_ref()) {
+            failed = true;
+            if context.format() == Format::Text {
+                failure::show(error, Format::Text)?;
+            }
+        }
+        Ok(if failed { FOUND_WRONG } else { DONE })
     }
 }
 
 fn confirm(names: &[String], format: Format) -> Result<(), Error> {
-    if format != Format::Text || !io::stdin().is_terminal() {
-        return Err(Error::ConfirmationNeeded);
-    }
-    write!(anstream::stderr(), "Delete {} and everything in it? [y/N] ", names.join(", "))?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") { Ok(()) } else { Err(Error::Declined) }
+    agree(format, "delete", &format!("Delete {} and everything in it?", names.join(", ")))
 }
 
 #[derive(Serialize)]
 struct AllDeleted {
-    deleted: Vec<Deleted>,
+    deleted: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    deleted: Deleted,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<FaultReport>,
+}
+
+impl Row {
+    fn new(name: &Name, outcome: Result<Deleted, microagent::Error>) -> Row {
+        match outcome {
+            Ok(deleted) => Row { deleted, error: None },
+            Err(error) => {
+                let deleted = Deleted { workspace: name.clone(), deleted: false };
+                Row { deleted, error: Some(FaultReport::new(&error as &dyn Fault)) }
+            }
+        }
+    }
 }
 
 impl Text for AllDeleted {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.deleted.iter().try_for_each(|Deleted { workspace, deleted }| {
+        // What could not be deleted is told as every failure is.
+        let done = self.deleted.iter().filter(|row| row.error.is_none());
+        done.map(|row| &row.deleted).try_for_each(|Deleted { workspace, deleted }| {
             let what = if *deleted { "Deleted" } else { "Not there" };
             writeln!(out, "{what}: {workspace}")
         })

@@ -13,7 +13,7 @@ Examples:
   microagent df
   microagent --json df";
 
-/// Show what images, kernels, templates and workspaces take
+/// Show what images, kernels, templates, workspaces and volumes take
 ///
 /// Counted are the blocks in use, not the lengths of files. The RAM of templates is kept in memory where there is room.
 #[derive(clap::Args, Debug)]
@@ -35,6 +35,7 @@ impl Text for DiskUsage {
             ("templates", "disk", self.templates),
             ("templates", "memory", self.template_memory),
             ("workspaces", "disk", self.workspaces),
+            ("volumes", "disk", self.volumes),
         ];
         let cells = |(what, place, Usage { count, bytes }): (&str, &str, Usage)| {
             vec![what.to_owned(), place.to_owned(), count.to_string(), quantity::bytes(bytes)]

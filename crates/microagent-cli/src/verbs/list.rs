@@ -27,8 +27,8 @@ impl Action for Args {
 }
 
 #[derive(Serialize)]
-struct Workspaces {
-    workspaces: Vec<WorkspaceRow>,
+pub(super) struct Workspaces {
+    pub(super) workspaces: Vec<WorkspaceRow>,
 }
 
 impl Text for Workspaces {

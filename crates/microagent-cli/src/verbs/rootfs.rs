@@ -11,7 +11,7 @@ use clap::{Subcommand, ValueEnum};
 use microagent::image::BaseFormat;
 use microagent::{Rootfs, RootfsOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,7 +20,7 @@ Examples:
 const BUILD_EXAMPLES: &str = "\
 Examples:
   microagent rootfs build --image alpine:3.20 --allow-mutable --out alpine.erofs
-  microagent rootfs build --image alpine@sha256:... --out alpine.ext4 --format ext4 --size-mib 2g";
+  microagent rootfs build --image alpine@sha256:... --out alpine.ext4 --size-mib 2g";
 
 /// Build root filesystems without booting them
 #[derive(clap::Args, Debug)]
@@ -47,9 +47,9 @@ struct BuildArgs {
     /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Filesystem to write
-    #[arg(long, value_enum, default_value = "erofs")]
-    format: Format,
+    /// Filesystem to write [default: what FILE ends with, else erofs]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Size of an ext4 filesystem [default: as the contents need]
     #[arg(long, value_name = "MIB", value_parser = quantity::parse_mib)]
     size_mib: Option<u64>,
@@ -68,6 +68,13 @@ enum Format {
     Ext4,
 }
 
+impl Format {
+    /// What the name of a file says it is.
+    fn of(file: &Path) -> Format {
+        if file.extension().is_some_and(|extension| extension == "ext4") { Format::Ext4 } else { Format::Erofs }
+    }
+}
+
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let Verb::Build(args) = self.verb;
@@ -77,7 +84,8 @@ impl Action for Args {
 
 impl BuildArgs {
     fn run(self, context: &Context) -> Result<u8, Error> {
-        if self.format == Format::Erofs && self.size_mib.is_some() {
+        let format = self.format.unwrap_or_else(|| Format::of(&self.out));
+        if format == Format::Erofs && self.size_mib.is_some() {
             return Err(Error::usage(
                 "`--size-mib` is for ext4: an EROFS image is as large as its contents",
                 "add `--format ext4`",
@@ -86,7 +94,7 @@ impl BuildArgs {
         let options = RootfsOptions {
             image: self.image,
             out: self.out,
-            format: match self.format {
+            format: match format {
                 Format::Erofs => BaseFormat::Erofs,
                 Format::Ext4 => BaseFormat::Ext4,
             },

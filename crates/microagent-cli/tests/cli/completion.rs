@@ -31,7 +31,13 @@ fn what_is_refused_is_not_offered() {
         Home::new().run_with(&[&["--"], words].concat(), &environment).expect(0).stdout
     };
     let verbs = complete(&["microagent", ""]);
-    assert!(verbs.contains("run\n") && !verbs.contains("compose") && !verbs.contains("create"), "{verbs}");
+    assert!(
+        verbs.contains("run\n")
+            && verbs.contains("create\n")
+            && !verbs.contains("compose")
+            && !verbs.contains("snapshot"),
+        "{verbs}"
+    );
     let flags = complete(&["microagent", "run", "--p"]);
     assert!(flags.contains("--profile") && !flags.contains("--privileged"), "{flags}");
     let profiles = complete(&["microagent", "run", "--profile", "t"]);

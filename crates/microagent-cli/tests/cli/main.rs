@@ -3,9 +3,13 @@
 mod command;
 mod completion;
 mod configuration;
+mod declared;
 mod documents;
 mod endings;
+mod images;
 mod output;
 mod refusals;
+mod seen;
 mod terminal;
+mod volumes;
 mod workspaces;

@@ -2,36 +2,36 @@
 
 use crate::command::Home;
 use jiff::Timestamp;
-use microagent::{Client, Name, Phase, Resources, ResultRecord, WorkspaceRecord};
+use microagent::{Client, Name, ResultRecord, WorkspaceRecord};
 use microagent_state::Record;
-use std::collections::BTreeMap;
 
+/// What has to be in a record; the rest has defaults.
 fn record(name: &Name) -> WorkspaceRecord {
-    WorkspaceRecord {
-        name: name.clone(),
-        created_at: Timestamp::UNIX_EPOCH,
-        updated_at: Timestamp::UNIX_EPOCH,
-        phase: Phase::Stopped,
-        disposable: false,
-        error: None,
-        image: "docker.io/library/alpine:3.20".to_owned(),
-        image_digest: format!("sha256:{}", "0".repeat(64)),
-        base_path: "/base".into(),
-        kernel_path: "/vmlinux".into(),
-        backend: "linux-tcg".to_owned(),
-        engine: "qemu".to_owned(),
-        profile: "small".to_owned(),
-        resources: Resources { memory_mib: 512, cpu_count: 2, size_mib: 1024 },
-        network: "isolated".to_owned(),
-        restart: "never".to_owned(),
-        hostname: "research".to_owned(),
-        shell: "/bin/sh".to_owned(),
-        env: BTreeMap::new(),
-        setup: Vec::new(),
-        command: vec!["uname".to_owned()],
-        workdir: "/".to_owned(),
-        user: String::new(),
-    }
+    let record = serde_json::json!({
+        "name": name,
+        "created_at": Timestamp::UNIX_EPOCH,
+        "updated_at": Timestamp::UNIX_EPOCH,
+        "phase": "stopped",
+        "disposable": false,
+        "image": "docker.io/library/alpine:3.20",
+        "image_digest": format!("sha256:{}", "0".repeat(64)),
+        "base_path": "/base",
+        "kernel_path": "/vmlinux",
+        "backend": "linux-tcg",
+        "engine": "qemu",
+        "profile": "small",
+        "resources": {"memory_mib": 512, "cpu_count": 2, "size_mib": 1024},
+        "network": "isolated",
+        "restart": "never",
+        "hostname": "research",
+        "shell": "/bin/sh",
+        "env": {},
+        "setup": [],
+        "command": ["uname"],
+        "workdir": "/",
+        "user": "",
+    });
+    serde_json::from_value(record).unwrap()
 }
 
 /// A home with a stopped workspace in it, whose command has ended if `ended`.
@@ -133,9 +133,11 @@ fn an_image_a_workspace_needs_is_not_pruned_blindly() {
 #[test]
 fn names_complete_to_workspaces_that_exist() {
     let home = home_with("research", true);
-    let completed = home.run_with(
-        &["--", "microagent", "status", ""],
-        &[("COMPLETE", "bash"), ("_CLAP_COMPLETE_INDEX", "2"), ("_CLAP_IFS", "\n")],
-    );
-    assert!(completed.stdout.lines().any(|line| line == "research"), "{}", completed.stdout);
+    for verb in ["status", "start", "events", "logs", "clone", "apply", "supervise", "delete"] {
+        let completed = home.run_with(
+            &["--", "microagent", verb, ""],
+            &[("COMPLETE", "bash"), ("_CLAP_COMPLETE_INDEX", "2"), ("_CLAP_IFS", "\n")],
+        );
+        assert!(completed.stdout.lines().any(|line| line == "research"), "{verb}: {}", completed.stdout);
+    }
 }

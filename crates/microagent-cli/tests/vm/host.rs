@@ -163,6 +163,11 @@ impl Drop for Host {
 pub(crate) struct Running(Option<Child>);
 
 impl Running {
+    /// Starts `command`.
+    pub(crate) fn start_silent(mut command: Command) -> Running {
+        Running(Some(command.spawn().unwrap()))
+    }
+
     /// Starts `command`, and waits until it has said `marker` on standard output.
     pub(crate) fn start(mut command: Command, marker: &str) -> Running {
         let mut child = command.spawn().unwrap();

@@ -4,18 +4,25 @@
 //! build of the command. Machines are emulated where there is no KVM, and tests run side by side: nothing here is timed, and deadlines
 //! are far beyond what any host needs.
 
+mod cloned;
+mod declared;
 mod exit;
 mod failures;
+mod followed;
 mod host;
+mod inside;
 mod kept;
 mod killed;
 mod leftovers;
 mod library;
+mod lifecycle;
 mod output;
 mod perf;
 mod rehearsal;
 mod resources;
+mod supervised;
 mod switches;
 mod templates;
+mod tour;
 mod tree;
 mod user;

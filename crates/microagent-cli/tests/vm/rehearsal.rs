@@ -221,7 +221,7 @@ fn a_rehearsal_that_cannot_be_is_tried_once() {
     let list = client.templates().unwrap();
     assert!(list[0].rehearsal_failed.as_ref().is_some_and(|why| !why.is_empty()), "{list:?}");
     let mut options = microagent::RunOptions::new(BUSYBOX);
-    options.profile = "tiny".to_owned();
+    options.workspace.profile = "tiny".to_owned();
     options.command = microagent::Command::Shell("true".to_owned());
     let report = client.run(&options, microagent::RunIo::default()).unwrap();
     assert!(!report.can_rehearse);

@@ -107,7 +107,7 @@ fn a_restored_guest_has_the_hosts_time() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let client = Client::open(Some(host.state())).unwrap();
         let mut options = RunOptions::new(BUSYBOX);
-        options.profile = "tiny".to_owned();
+        options.workspace.profile = "tiny".to_owned();
         options.command = Command::Shell("while read x; do busybox adjtimex; echo end; done".to_owned());
         let io =
             RunIo { stdin: Some(Box::new(theirs.try_clone().unwrap())), stdout: Some(Box::new(theirs)), stderr: None };

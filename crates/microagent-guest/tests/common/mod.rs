@@ -98,9 +98,19 @@ fn write_base(tree: &Path) {
 /// An empty workspace disk.
 pub(crate) fn workspace_disk(directory: &Path) -> PathBuf {
     let disk = directory.join("workspace.ext4");
-    fs::File::create(&disk).unwrap().set_len(512 << 20).unwrap();
-    run(tool("mke2fs", "e2fsprogs").args(["-q", "-t", "ext4", "-E", "root_owner=0:0"]).arg(&disk));
+    format(&disk, 512 << 20);
     disk
+}
+
+/// An empty file system.
+pub(crate) fn format(disk: &Path, size: u64) {
+    fs::File::create(disk).unwrap().set_len(size).unwrap();
+    run(tool("mke2fs", "e2fsprogs").args(["-q", "-t", "ext4", "-E", "root_owner=0:0"]).arg(disk));
+}
+
+/// Checks a disk without repairing anything.
+pub(crate) fn check(disk: &Path) {
+    run(tool("e2fsck", "e2fsprogs").arg("-fn").arg(disk));
 }
 
 /// A running engine. Dropping it kills the engine.
@@ -117,6 +127,11 @@ impl Engine {
 
     /// Starts a machine whose port has another name.
     pub(crate) fn start_with_port(workspace: &Path, port: &str) -> (Engine, UnixStream) {
+        Engine::start_with(workspace, port, &[])
+    }
+
+    /// Starts a machine with more disks: the serial number of each, its file, and whether it is read-only.
+    pub(crate) fn start_with(workspace: &Path, port: &str, more: &[(&str, &Path, bool)]) -> (Engine, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let console = workspace.with_extension("console");
         let append = format!(
@@ -134,7 +149,9 @@ impl Engine {
             .arg(format!("file:{}", console.display()))
             .args(["-device", "virtio-serial-device,max_ports=2", "-chardev", "socket,id=agent,fd=0"])
             .args(["-device", &format!("virtserialport,chardev=agent,name={port}")]);
-        for (serial, image, access) in [("base", PARTS.base.as_path(), "on"), ("workspace", workspace, "off")] {
+        let disks = [("base", PARTS.base.as_path(), true), ("workspace", workspace, false)];
+        for (serial, image, read_only) in disks.iter().chain(more).copied() {
+            let access = if read_only { "on" } else { "off" };
             qemu.args(["-device", &format!("virtio-blk-device,drive={serial},serial={serial}"), "-drive"]).arg(
                 format!("id={serial},if=none,format=raw,file.locking=off,readonly={access},file={}", image.display()),
             );
@@ -185,7 +202,13 @@ impl Guest {
 
     /// A machine that has said hello and is nobody's yet, with the workspace disk in `directory`.
     pub(crate) fn greet(directory: TempDir) -> Guest {
-        let (engine, stream) = Engine::start(&directory.path().join("workspace.ext4"));
+        Guest::greet_with(directory, &[])
+    }
+
+    /// The same with more disks.
+    pub(crate) fn greet_with(directory: TempDir, disks: &[(&str, &Path, bool)]) -> Guest {
+        let workspace = directory.path().join("workspace.ext4");
+        let (engine, stream) = Engine::start_with(&workspace, "microagent", disks);
         let channel = Channel::open(stream).unwrap();
         let hello = channel.hello(soon()).unwrap_or_else(|error| panic!("{error}; console: {}", engine.console()));
         Guest { channel, engine, hello, directory }
@@ -277,6 +300,7 @@ pub(crate) fn command(argv: &[&str]) -> Exec {
         env: vec![PATH.to_owned()],
         cwd: "/".to_owned(),
         user: String::new(),
+        tty: None,
         stdin: None,
         stdout: 0,
         stderr: 0,
@@ -298,6 +322,7 @@ pub(crate) fn boot_request() -> Boot {
     Boot {
         base: disk("base", "erofs"),
         workspace: disk("workspace", "ext4"),
+        mounts: Vec::new(),
         hostname: "testbox".to_owned(),
         machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
         epoch_ns: now_ns(),
@@ -308,4 +333,38 @@ pub(crate) fn boot_request() -> Boot {
 /// The host's clock, in nanoseconds since the Unix epoch.
 pub(crate) fn now_ns() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+impl Guest {
+    /// The file or tree at `path`, as an archive.
+    pub(crate) fn pack(&self, path: &str, name: &str) -> Result<Vec<u8>, Refusal> {
+        self.download(|output| Request::Pack { path: path.to_owned(), name: name.to_owned(), follow: false, output })
+    }
+
+    /// Everything the guest sends in answer to a request that takes a stream.
+    pub(crate) fn download(&self, request: impl FnOnce(u32) -> Request) -> Result<Vec<u8>, Refusal> {
+        let mut output = self.channel.output();
+        let call = self.channel.call(&request(output.id())).unwrap();
+        let mut bytes = Vec::new();
+        output.read_to_end(&mut bytes).unwrap();
+        answer(&call).map(|reply| {
+            assert_eq!(reply, Reply::Done);
+            bytes
+        })
+    }
+
+    /// Unpacks an archive in the workspace, as whoever it says.
+    pub(crate) fn unpack(&self, directory: &str, archive: &[u8]) -> Result<(), Refusal> {
+        let mut input = self.channel.input();
+        let request = Request::Unpack {
+            directory: directory.to_owned(),
+            input: input.id(),
+            owner: microagent_protocol::Owner::Keep,
+        };
+        let call = self.channel.call(&request).unwrap();
+        // A guest that refuses takes no more.
+        let _ = std::io::Write::write_all(&mut input, archive);
+        drop(input);
+        answer(&call).map(|reply| assert_eq!(reply, Reply::Done))
+    }
 }

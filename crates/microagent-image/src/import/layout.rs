@@ -169,7 +169,7 @@ fn descend(
     for _ in 0..=MAX_INDEX_DEPTH {
         let bytes = files.document(&descriptor, what)?;
         match Document::parse(&bytes, Some(&descriptor.media_type), what)? {
-            Document::Image(manifest) => return Ok((manifest, descriptor, index_digest)),
+            Document::Image(manifest) => return Ok((*manifest, descriptor, index_digest)),
             Document::Index(index) => {
                 index_digest.get_or_insert(descriptor.digest);
                 descriptor = index.choose(options.platform, what)?.clone();

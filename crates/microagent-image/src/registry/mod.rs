@@ -1,13 +1,14 @@
-//! The registry client: the pull half of the OCI distribution specification.
+//! The registry client: pull and push of the OCI distribution specification.
 //!
 //! [`Registry`] is a connection to one repository. Its calls block; inside, a small runtime drives the network, and it
-//! exists only between [`Registry::connect`] and the end of the pull, so that a warm run never pays for it. Calls may be
-//! made from several threads at once, which is how layers are fetched in parallel.
+//! exists only between [`Registry::connect`] and the end of the pull or push, so that a warm run never pays for it. Calls may be
+//! made from several threads at once, which is how layers travel in parallel.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `session` | one request, with authentication, retries and cancellation |
 //! | `transfer` | a blob: resumed where it stopped, never longer than announced |
+//! | `upload` | a blob on its way there, and the manifest after it |
 //! | `challenge`, `token` | what a registry asks for when it says 401, and getting it |
 //! | `credentials` | Docker's `config.json` and credential helpers |
 //! | `trust` | which certificates are believed, and when none are needed |
@@ -24,6 +25,7 @@ mod session;
 mod token;
 mod transfer;
 mod trust;
+mod upload;
 
 use std::future::Future;
 
@@ -35,9 +37,27 @@ use crate::source::{Resolved, Sink, Source};
 use crate::{Cancellation, Digest, Error, Platform, PullOptions, Reference};
 
 use session::Session;
+pub(crate) use upload::{Delivery, StoredBlob};
 
 /// Indexes may point to indexes. Builders nest once; deeper is somebody playing games.
 const MAX_INDEX_DEPTH: usize = 3;
+
+/// What is to be done with a repository, and so what to ask the right for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Pull,
+    Push,
+}
+
+impl Purpose {
+    /// What a token must allow.
+    fn actions(self) -> &'static str {
+        match self {
+            Purpose::Pull => "pull",
+            Purpose::Push => "pull,push",
+        }
+    }
+}
 
 /// One repository of one registry, reached once and used by several threads.
 pub(crate) struct Registry<'a> {
@@ -50,10 +70,28 @@ pub(crate) struct Registry<'a> {
 }
 
 impl<'a> Registry<'a> {
-    /// Prepares to talk to the registry of `reference`.
+    /// Prepares to pull from the registry of `reference`.
     pub(crate) fn connect(
         reference: &'a Reference,
         options: &'a PullOptions,
+        progress: &'a dyn Progress,
+    ) -> Result<Registry<'a>, Error> {
+        Registry::connect_to(reference, options, Purpose::Pull, progress)
+    }
+
+    /// Prepares to push to the registry of `reference`.
+    pub(crate) fn connect_to_push(
+        reference: &'a Reference,
+        options: &'a PullOptions,
+        progress: &'a dyn Progress,
+    ) -> Result<Registry<'a>, Error> {
+        Registry::connect_to(reference, options, Purpose::Push, progress)
+    }
+
+    fn connect_to(
+        reference: &'a Reference,
+        options: &'a PullOptions,
+        purpose: Purpose,
         progress: &'a dyn Progress,
     ) -> Result<Registry<'a>, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -62,7 +100,7 @@ impl<'a> Registry<'a> {
             .enable_all()
             .build()
             .map_err(Error::io("starting the network thread for", std::path::Path::new(reference.registry())))?;
-        let session = wait(&runtime, &options.cancellation, Session::open(reference, options))?;
+        let session = wait(&runtime, &options.cancellation, Session::open(reference, options, purpose))?;
         Ok(Registry { runtime: Some(runtime), session, reference, cancellation: &options.cancellation, progress })
     }
 
@@ -78,7 +116,7 @@ impl<'a> Registry<'a> {
         let mut fetched = self.session.manifest(&self.reference.selector(), self.reference.digest()).await?;
         for _ in 0..MAX_INDEX_DEPTH {
             match Document::parse(&fetched.bytes, fetched.media_type.as_deref(), &what)? {
-                Document::Image(manifest) => return self.with_config(manifest, fetched, index_digest, platform).await,
+                Document::Image(manifest) => return self.with_config(*manifest, fetched, index_digest, platform).await,
                 Document::Index(index) => {
                     let chosen = index.choose(platform, &what)?.digest.clone();
                     index_digest.get_or_insert(fetched.digest);
@@ -110,6 +148,22 @@ impl<'a> Registry<'a> {
             manifest,
             config_bytes,
         )
+    }
+
+    /// Makes sure the repository has the blob. `sources` are other repositories of the registry it may be in.
+    pub(crate) fn deliver(
+        &self,
+        blob: &StoredBlob<'_>,
+        sources: &[String],
+        cancellation: &Cancellation,
+    ) -> Result<Delivery, Error> {
+        let Some(runtime) = &self.runtime else { return Err(Error::Cancelled) };
+        wait(runtime, cancellation, self.session.deliver(blob, sources, self.progress))
+    }
+
+    /// Gives the manifest, whose blobs are all there, the name of the reference.
+    pub(crate) fn publish(&self, manifest: &[u8], media_type: &str, digest: &Digest) -> Result<(), Error> {
+        self.block_on(self.session.publish(manifest, media_type, digest))
     }
 
     fn block_on<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

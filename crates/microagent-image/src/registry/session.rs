@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::sync::Mutex;
 
 use crate::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST};
@@ -12,7 +12,7 @@ use crate::{Digest, Error, PullOptions, Reference};
 
 use super::challenge::Challenge;
 use super::credentials::{Credentials, DockerConfig};
-use super::{Fetched, failure, token, trust};
+use super::{Fetched, Purpose, failure, token, trust};
 
 /// How often a request is made before its failure is final.
 pub(super) const MAX_ATTEMPTS: u32 = 5;
@@ -27,32 +27,89 @@ const MAX_ERROR_BODY: usize = 16 * 1024;
 pub(super) struct Session {
     pub(super) client: reqwest::Client,
     pub(super) reference: Reference,
+    pub(super) purpose: Purpose,
     /// Whether credentials may travel over plain HTTP, and content may come over it.
     pub(super) plain_allowed: bool,
+    /// The client for what takes long to send.
+    uploader: reqwest::Client,
     root: Url,
     credentials: Option<Credentials>,
     authorization: Mutex<Option<HeaderValue>>,
     contacted: AtomicBool,
 }
 
-/// A path below the repository: `manifests/latest`, `blobs/sha256:...`.
+/// One request, to be made as often as needed.
 pub(super) struct Request<'a> {
-    pub(super) path: String,
+    pub(super) method: Method,
+    pub(super) target: Target,
     pub(super) accept: Option<&'a str>,
+    /// The first byte wanted.
     pub(super) offset: u64,
+    pub(super) content: Option<Content<'a>>,
     /// What is being done, for errors.
     pub(super) action: String,
 }
 
+/// Where a request goes.
+pub(super) enum Target {
+    /// A path below the repository: `manifests/latest`, `blobs/sha256:...`.
+    Path(String),
+    /// Where the registry said.
+    Url(Url),
+}
+
+/// What a request sends. Its body is made anew for each attempt.
+#[derive(Clone, Copy)]
+pub(super) struct Content<'a> {
+    pub(super) media_type: &'a str,
+    pub(super) body: &'a (dyn Fn() -> Result<Body, Error> + Sync),
+}
+
+impl Request<'_> {
+    /// Asks for what is at `path`.
+    pub(super) fn get(path: String, action: String) -> Self {
+        let (method, target) = (Method::GET, Target::Path(path));
+        Request { method, target, accept: None, offset: 0, content: None, action }
+    }
+
+    /// Asks to begin something.
+    pub(super) fn post(url: Url, action: String) -> Self {
+        Request { method: Method::POST, target: Target::Url(url), ..Request::get(String::new(), action) }
+    }
+
+    fn changes(&self) -> bool {
+        matches!(self.method, Method::POST | Method::PUT)
+    }
+}
+
+/// How often something has been tried.
+pub(super) struct Retries {
+    attempts: u32,
+    backoff: Duration,
+}
+
+impl Retries {
+    pub(super) fn new() -> Retries {
+        Retries { attempts: 1, backoff: FIRST_BACKOFF }
+    }
+
+    /// The number of the attempt after the one that failed.
+    pub(super) fn coming_attempt(&self) -> u32 {
+        self.attempts
+    }
+}
+
 impl Session {
-    pub(super) async fn open(reference: &Reference, options: &PullOptions) -> Result<Session, Error> {
+    pub(super) async fn open(reference: &Reference, options: &PullOptions, purpose: Purpose) -> Result<Session, Error> {
         let endpoint = trust::connect(reference, options).await?;
         let docker_config = DockerConfig::load(options.docker_config.as_deref())?;
         Ok(Session {
             credentials: docker_config.credentials(reference).await?,
             client: endpoint.client,
+            uploader: endpoint.uploader,
             root: endpoint.root,
             reference: reference.clone(),
+            purpose,
             plain_allowed: options.insecure || reference.is_loopback(),
             authorization: Mutex::new(None),
             contacted: AtomicBool::new(false),
@@ -63,10 +120,11 @@ impl Session {
     pub(super) async fn manifest(&self, selector: &str, expected: Option<&Digest>) -> Result<Fetched, Error> {
         let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST].join(", ");
         let request = Request {
-            path: format!("manifests/{selector}"),
             accept: Some(&accept),
-            offset: 0,
-            action: format!("reading the manifest of `{}`", self.reference.familiar()),
+            ..Request::get(
+                format!("manifests/{selector}"),
+                format!("reading the manifest of `{}`", self.reference.familiar()),
+            )
         };
         let response = self.send(&request).await?;
         let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -94,12 +152,7 @@ impl Session {
                 found: descriptor.size,
             });
         }
-        let request = Request {
-            path: format!("blobs/{}", descriptor.digest),
-            accept: None,
-            offset: 0,
-            action: format!("reading {what}"),
-        };
+        let request = Request::get(format!("blobs/{}", descriptor.digest), format!("reading {what}"));
         let response = self.send(&request).await?;
         let bytes = self.body(response, descriptor.size, &request.action).await?;
         let found = bytes.len() as u64;
@@ -115,30 +168,34 @@ impl Session {
 
     /// Sends `request` until it succeeds or fails for good. The response has a success status.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<Response, Error> {
-        let mut backoff = FIRST_BACKOFF;
-        for attempt in 1.. {
+        let mut retries = Retries::new();
+        loop {
             let error = match self.attempt(request).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            let pause = match &error {
-                Error::RateLimited { retry_after: Some(seconds), .. } => Duration::from_secs(*seconds),
-                // A host that was never there is better reported at once than after several attempts.
-                Error::Unreachable { .. } if self.contacted.load(Ordering::Relaxed) => backoff,
-                Error::RegistryStatus { status: 408 | 500 | 502 | 503 | 504, .. } => backoff,
-                _ => return Err(error),
-            };
-            if attempt == MAX_ATTEMPTS || pause > MAX_RETRY_AFTER {
-                return Err(error);
-            }
+            let Some(pause) = self.pause_before_retry(&mut retries, &error) else { return Err(error) };
             tokio::time::sleep(pause).await;
-            backoff *= 2;
         }
-        unreachable!("the loop above ends by returning")
+    }
+
+    /// How long to wait before trying again what failed with `error`; `None` if that would not help.
+    pub(super) fn pause_before_retry(&self, retries: &mut Retries, error: &Error) -> Option<Duration> {
+        let pause = match error {
+            Error::RateLimited { retry_after: Some(seconds), .. } => Duration::from_secs(*seconds),
+            // A host that was never there is better reported at once than after several attempts.
+            Error::Unreachable { .. } if self.contacted.load(Ordering::Relaxed) => retries.backoff,
+            Error::RegistryStatus { status: 408 | 500 | 502 | 503 | 504, .. } => retries.backoff,
+            _ => return None,
+        };
+        let worthwhile = retries.attempts < MAX_ATTEMPTS && pause <= MAX_RETRY_AFTER;
+        retries.attempts += 1;
+        retries.backoff *= 2;
+        worthwhile.then_some(pause)
     }
 
     /// Sends `request` once, or twice if the registry wants other authorization than it got.
-    async fn attempt(&self, request: &Request<'_>) -> Result<Response, Error> {
+    pub(super) async fn attempt(&self, request: &Request<'_>) -> Result<Response, Error> {
         let sent = self.authorization.lock().await.clone();
         let response = self.request_once(request, sent.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -156,10 +213,19 @@ impl Session {
         request: &Request<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, Error> {
-        let url = self.url(&request.path)?;
-        let mut builder = self.client.get(url);
+        let url = match &request.target {
+            Target::Path(path) => self.url(path)?,
+            Target::Url(url) => url.clone(),
+        };
+        // A place elsewhere has its own right of entry in its URL, and is not to learn ours.
+        let authorization = authorization.filter(|_| url.origin() == self.root.origin());
+        let client = if request.content.is_some() { &self.uploader } else { &self.client };
+        let mut builder = client.request(request.method.clone(), url);
         if let Some(value) = authorization {
             builder = builder.header(AUTHORIZATION, value);
+        }
+        if let Some(Content { media_type, body }) = request.content {
+            builder = builder.header(CONTENT_TYPE, media_type).body(body()?);
         }
         if let Some(accept) = request.accept {
             builder = builder.header(ACCEPT, accept);
@@ -205,6 +271,12 @@ impl Session {
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let message = self.explanation(response).await;
         Err(match status {
+            StatusCode::METHOD_NOT_ALLOWED if request.changes() => {
+                Error::RegistryReadOnly { host, reference: self.reference.familiar(), message }
+            }
+            StatusCode::NOT_FOUND if request.changes() => {
+                Error::RepositoryMissing { host, repository: self.reference.repository().to_owned() }
+            }
             StatusCode::NOT_FOUND => Error::NotFound { host, reference: self.name_of(request) },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.login_required(&message),
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host, retry_after },
@@ -214,7 +286,8 @@ impl Session {
 
     /// The image, or the part of it that was asked for.
     fn name_of(&self, request: &Request<'_>) -> String {
-        match request.path.strip_prefix("blobs/").and_then(|digest| digest.parse().ok()) {
+        let Target::Path(path) = &request.target else { return self.reference.familiar() };
+        match path.strip_prefix("blobs/").and_then(|digest| digest.parse().ok()) {
             Some(digest) => self.reference.pinned(digest).familiar(),
             None => self.reference.familiar(),
         }
@@ -271,7 +344,8 @@ impl Session {
         failure::classify(error, self.reference.registry(), action)
     }
 
-    fn url(&self, path: &str) -> Result<Url, Error> {
+    /// The URL of a path below the repository.
+    pub(super) fn url(&self, path: &str) -> Result<Url, Error> {
         let path = format!("v2/{}/{path}", self.reference.repository());
         self.root.join(&path).map_err(|error| Error::RegistryProtocol {
             host: self.reference.registry().to_owned(),

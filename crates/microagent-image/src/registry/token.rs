@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::Error;
 
+use super::Purpose;
 use super::challenge::Bearer;
 use super::credentials::Credentials;
 use super::session::Session;
@@ -22,7 +23,7 @@ struct Answer {
     access_token: Option<String>,
 }
 
-/// Gets a token that lets the bearer pull, as the value of an `Authorization` header.
+/// Gets a token for what the session is there for, as the value of an `Authorization` header.
 pub(super) async fn obtain(
     session: &Session,
     bearer: &Bearer,
@@ -61,22 +62,41 @@ fn prepare(session: &Session, bearer: &Bearer, credentials: Option<&Credentials>
     if url.scheme() != "https" && !plain {
         return Err(protocol(registry, "its token server is not reached over HTTPS".to_owned()));
     }
-    let scope = bearer.scope.clone().unwrap_or_else(|| format!("repository:{}:pull", session.reference.repository()));
-    let mut fields = vec![("scope", scope.as_str())];
-    fields.extend(bearer.service.as_deref().map(|service| ("service", service)));
+    let scopes = scopes(session, bearer);
+    let mut fields: Vec<(&str, &str)> =
+        bearer.service.as_deref().map(|service| ("service", service)).into_iter().collect();
     if let Some(Credentials::IdentityToken(token)) = credentials {
+        let scope = scopes.join(" ");
+        fields.push(("scope", &scope));
         fields.extend([("grant_type", "refresh_token"), ("client_id", CLIENT_ID), ("refresh_token", token.reveal())]);
         let mut form = Url::parse("form:").map_err(|error| protocol(registry, error.to_string()))?;
         form.query_pairs_mut().extend_pairs(fields);
         let body = form.query().unwrap_or_default().to_owned();
         return Ok(session.client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body));
     }
+    fields.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
     url.query_pairs_mut().extend_pairs(fields);
     let request = session.client.get(url);
     Ok(match credentials.and_then(Credentials::basic_header) {
         Some(basic) => request.header(AUTHORIZATION, basic),
         None => request,
     })
+}
+
+/// What to ask for: what the registry says is needed, and for the repository itself everything the session is there for.
+/// The first question of a push only reads, and a token good for that alone would be refused by the next.
+fn scopes(session: &Session, bearer: &Bearer) -> Vec<String> {
+    let own = format!("repository:{}:", session.reference.repository());
+    let wanted = format!("{own}{}", session.purpose.actions());
+    let named = bearer.scope.as_deref().unwrap_or_default().split_whitespace();
+    match session.purpose {
+        Purpose::Pull if bearer.scope.is_some() => named.map(str::to_owned).collect(),
+        Purpose::Pull => vec![wanted],
+        Purpose::Push => {
+            let others = named.filter(|scope| !scope.starts_with(&own)).map(str::to_owned);
+            std::iter::once(wanted).chain(others).collect()
+        }
+    }
 }
 
 fn header(session: &Session, token: &str) -> Result<HeaderValue, Error> {

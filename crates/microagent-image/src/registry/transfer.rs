@@ -31,7 +31,7 @@ impl Session {
         while sink.received() < total {
             let offset = sink.received();
             let action = format!("fetching layer `{}`", digest.short());
-            let request = Request { path: format!("blobs/{digest}"), accept: None, offset, action };
+            let request = Request { offset, ..Request::get(format!("blobs/{digest}"), action) };
             // A request that cannot be made has been repeated already; only a body that breaks off is continued here.
             let response = self.send(&request).await?;
             let error = match self.receive(response, &request, descriptor, sink, progress).await {

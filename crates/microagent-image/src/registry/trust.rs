@@ -29,15 +29,18 @@ const MAX_REDIRECTS: usize = 10;
 /// Where the registry API of Docker Hub lives.
 const DOCKER_HUB: &str = "registry-1.docker.io";
 
-/// An HTTP client that trusts what it should, and the URL of the registry.
+/// HTTP clients that trust what they should, and the URL of the registry.
 pub(super) struct Endpoint {
     pub(super) client: Client,
+    /// A client that does not mind when an answer is long in coming: that is so while something large is sent.
+    pub(super) uploader: Client,
     pub(super) root: Url,
 }
 
 /// Finds out how the registry of `reference` is reached.
 pub(super) async fn connect(reference: &Reference, options: &PullOptions) -> Result<Endpoint, Error> {
-    let client = client(reference, options)?;
+    let tls = tls(reference, options)?;
+    let (client, uploader) = (client(reference, tls.clone(), Some(IDLE_TIMEOUT))?, client(reference, tls, None)?);
     let host = match reference.registry() {
         "docker.io" => DOCKER_HUB,
         registry => registry,
@@ -56,20 +59,22 @@ pub(super) async fn connect(reference: &Reference, options: &PullOptions) -> Res
             if !failure::is_not_tls(&error) {
                 return Err(failure::classify(error, reference.registry(), "connecting"));
             }
-            return Ok(Endpoint { client, root: url("http")? });
+            return Ok(Endpoint { client, uploader, root: url("http")? });
         }
     }
-    Ok(Endpoint { client, root: secure })
+    Ok(Endpoint { client, uploader, root: secure })
 }
 
-fn client(reference: &Reference, options: &PullOptions) -> Result<Client, Error> {
+fn client(reference: &Reference, tls: ClientConfig, read_timeout: Option<Duration>) -> Result<Client, Error> {
     let mut builder = Client::builder()
-        .tls_backend_preconfigured(tls(reference, options)?)
+        .tls_backend_preconfigured(tls)
         .dns_resolver(Resolver)
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(IDLE_TIMEOUT)
         .redirect(Policy::custom(redirect))
         .user_agent(concat!("microagent/", env!("CARGO_PKG_VERSION")));
+    if let Some(timeout) = read_timeout {
+        builder = builder.read_timeout(timeout);
+    }
     if reference.is_loopback() {
         builder = builder.no_proxy();
     }

@@ -5,38 +5,13 @@ use std::os::unix::fs::FileExt;
 
 use super::Error;
 
-/// A piece of a sparse file that has data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    /// Where it belongs in the file.
-    pub(super) start: u64,
-    pub(super) length: u64,
-    /// Where it is in the layer.
-    pub(super) source: u64,
-}
+pub(super) use microagent_tar::{Content, Extent};
 
-impl Extent {
-    pub(super) fn end(&self) -> u64 {
-        self.start + self.length
-    }
-}
-
-/// The data of a regular file, as positions in its layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    /// Every byte, from this position on.
-    Dense { source: u64 },
-    /// The pieces that are not holes: in order, not touching, not empty, inside the file.
-    Sparse(Box<[Extent]>),
-}
-
-impl Content {
-    /// Memory its map takes.
-    pub(super) fn map_bytes(&self) -> usize {
-        match self {
-            Content::Dense { .. } => 0,
-            Content::Sparse(extents) => size_of_val(&**extents),
-        }
+/// Memory that the map of a file takes.
+pub(super) fn map_bytes(content: &Content) -> usize {
+    match content {
+        Content::Dense { .. } => 0,
+        Content::Sparse(extents) => size_of_val(&**extents),
     }
 }
 

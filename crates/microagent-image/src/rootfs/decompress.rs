@@ -81,7 +81,7 @@ pub fn decompress(input: impl Read, output: &File, limits: &Limits) -> Result<Un
 }
 
 /// Reads the bytes that tell a format and returns them with it.
-fn detect(input: &mut impl BufRead) -> Result<(Compression, Vec<u8>), Error> {
+pub(super) fn detect(input: &mut impl BufRead) -> Result<(Compression, Vec<u8>), Error> {
     const LONGEST_MAGIC: u64 = 6;
     let mut head = Vec::new();
     input.take(LONGEST_MAGIC).read_to_end(&mut head).map_err(Error::ReadLayer)?;

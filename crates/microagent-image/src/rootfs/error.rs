@@ -5,6 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::Compression;
+use microagent_tar::ArchiveError;
+
+pub(super) use microagent_tar::printable;
 
 /// An error of unpacking layers or writing a root filesystem.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +155,40 @@ pub enum Error {
         /// What it printed, on one line.
         stderr: String,
     },
+    /// An archive that should become a disk cannot be read.
+    #[error("cannot read the archive `{}`", path.display())]
+    ReadArchive {
+        /// The archive.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that should be a disk cannot be opened or read.
+    #[error("cannot read the disk `{}`", path.display())]
+    ReadDisk {
+        /// The disk.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is no disk that a guest could mount.
+    #[error("`{}` is no usable ext4 disk: {reason}", path.display())]
+    NotADisk {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The disk is in use on this host.
+    #[error("the disk `{}` is in use: {reason}", path.display())]
+    DiskInUse {
+        /// The disk.
+        path: PathBuf,
+        /// By what.
+        reason: &'static str,
+    },
     /// An [`Observer`](super::Observer) asked to stop.
     #[error("writing the image was cancelled")]
     Cancelled,
@@ -164,6 +201,21 @@ impl Error {
 
     pub(super) fn link(path: &[u8], target: &[u8], reason: &'static str) -> Self {
         Error::BadLink { path: printable(path), target: printable(target), reason }
+    }
+}
+
+/// An archive that is a layer.
+impl From<ArchiveError> for Error {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Truncated { needed, length } => Error::TruncatedArchive { needed, length },
+            ArchiveError::BadHeader { offset, reason } => Error::BadHeader { offset, reason },
+            ArchiveError::BadEntry { path, reason } => Error::BadEntry { path, reason },
+            ArchiveError::UnsupportedEntry { path, type_flag } => Error::UnsupportedEntry { path, type_flag },
+            ArchiveError::Limit { what, limit, found } => Error::Limit { what, limit, found },
+            ArchiveError::Read(source) => Error::ReadLayer(source),
+            other => Error::ReadLayer(io::Error::other(other)),
+        }
     }
 }
 
@@ -185,13 +237,16 @@ impl Fault for Error {
             Error::TooLarge { .. } => "rootfs_size_too_large",
             Error::RunMke2fs { .. } => "mke2fs_not_runnable",
             Error::Mke2fsFailed { .. } => "mke2fs_failed",
+            Error::ReadArchive { .. } => "archive_unreadable",
+            Error::ReadDisk { .. } => "disk_unreadable",
+            Error::NotADisk { .. } => "disk_invalid",
+            Error::DiskInUse { .. } => "disk_in_use",
             Error::Cancelled => "rootfs_cancelled",
         }
     }
 
     fn kind(&self) -> FaultKind {
         match self {
-            Error::ReadLayer(source) | Error::Write { source, .. } => kind_of(source),
             Error::UnsupportedCompression { .. } | Error::UnsupportedEntry { .. } | Error::Unrepresentable { .. } => {
                 FaultKind::Unsupported
             }
@@ -202,7 +257,17 @@ impl Fault for Error {
             | Error::BadEntry { .. }
             | Error::BadLink { .. } => FaultKind::Invalid,
             Error::Limit { .. } => FaultKind::ResourceExhausted,
-            Error::TooSmall { .. } | Error::TooLarge { .. } => FaultKind::Usage,
+            Error::TooSmall { .. } | Error::TooLarge { .. } | Error::NotADisk { .. } => FaultKind::Usage,
+            Error::ReadArchive { source, .. } | Error::ReadDisk { source, .. }
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                FaultKind::NotFound
+            }
+            Error::ReadLayer(source)
+            | Error::Write { source, .. }
+            | Error::ReadArchive { source, .. }
+            | Error::ReadDisk { source, .. } => kind_of(source),
+            Error::DiskInUse { .. } => FaultKind::Conflict,
             Error::RunMke2fs { .. } => FaultKind::NotFound,
             Error::Mke2fsFailed { .. } | Error::Cancelled => FaultKind::Permanent,
         }
@@ -227,6 +292,11 @@ impl Fault for Error {
             Error::RunMke2fs { .. } => {
                 "install e2fsprogs, or leave the program out to use the built-in writer".to_owned()
             }
+            Error::ReadArchive { .. } | Error::ReadDisk { .. } => "check its path and permissions".to_owned(),
+            Error::NotADisk { path, .. } => {
+                format!("make one with `mkfs.ext4 {0}`, or see what it is with `file -s {0}`", path.display())
+            }
+            Error::DiskInUse { .. } => "unmount it, or halt the workspace that has it".to_owned(),
             _ => return None,
         };
         Some(hint)
@@ -241,21 +311,4 @@ fn kind_of(source: &io::Error) -> FaultKind {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => FaultKind::Denied,
         _ => FaultKind::Permanent,
     }
-}
-
-/// A name from a layer, fit for one line on a terminal: control characters escaped, length bounded.
-pub(super) fn printable(name: &[u8]) -> String {
-    const SHOWN: usize = 200;
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(&name[..name.len().min(SHOWN)]).chars() {
-        if c.is_control() {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    if name.len() > SHOWN {
-        text.push('…');
-    }
-    text
 }

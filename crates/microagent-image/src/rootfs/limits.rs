@@ -41,6 +41,20 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Those that apply to one archive.
+    pub(super) fn of_archive(&self) -> microagent_tar::Limits {
+        microagent_tar::Limits {
+            entries: self.entries,
+            total_bytes: self.total_bytes,
+            metadata_bytes: self.metadata_bytes,
+            pax_bytes: self.pax_bytes,
+            path_bytes: self.path_bytes,
+            path_depth: self.path_depth,
+        }
+    }
+}
+
 /// Fails with the limit's name when `found` is more than `limit` allows.
 pub(super) fn check(what: &'static str, found: u64, limit: u64) -> Result<(), Error> {
     if found > limit {

@@ -12,6 +12,8 @@
 //!    [`Tree::summary`] says what is in it.
 //!
 //! Beside them stands [`format_blank_ext4`]: the empty disk a workspace writes to, made in about a millisecond.
+//! [`format_empty_ext4`] makes one without a workspace's directories, [`write_bundle`] one with the contents of an archive,
+//! and [`probe_ext4`] tells whether a file is one.
 //!
 //! Layers are hostile until proved otherwise. Everything in them is bytes, nothing is ever opened by a name a layer
 //! chose, no path leaves the tree, and [`Limits`] bounds what a small download can make this process do; an [`Error`]
@@ -38,7 +40,7 @@
 //! A build can be watched and stopped: [`write_erofs_observed`] and [`write_ext4_observed`] report every stretch of bytes
 //! they place to an [`Observer`], which may answer `Break`. [`decompress()`] is stopped by its input returning an error.
 
-mod archive;
+mod bundle;
 mod content;
 mod crc32c;
 mod decompress;
@@ -49,14 +51,15 @@ mod limits;
 mod linux;
 mod output;
 mod path;
-#[cfg(test)]
-mod tar_writer;
 mod tree;
 
+pub use bundle::write_bundle;
 pub use decompress::{Compression, Unpacked, decompress};
 pub use erofs::{write_erofs, write_erofs_observed};
 pub use error::Error;
-pub use ext4::{format_blank_ext4, format_with_mke2fs, write_ext4, write_ext4_observed};
+pub use ext4::{
+    Ext4Info, format_blank_ext4, format_empty_ext4, format_with_mke2fs, probe_ext4, write_ext4, write_ext4_observed,
+};
 pub use limits::Limits;
 pub use output::{Observer, Written};
 pub use tree::{Summary, Tree};

@@ -1,9 +1,6 @@
 //! From a resolved image to a published one.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::thread;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::manifest::{Descriptor, Document, MAX_DOCUMENT};
 use crate::progress::{Event, Progress};
@@ -14,10 +11,7 @@ use super::index::Entry;
 use super::layer::{Fetching, UnpackedLayer, is_interruption};
 use super::lease::Lease;
 use super::lock::FileLock;
-use super::{ImageStore, base, files};
-
-/// Layers fetched and unpacked at the same time. Registries serve a handful of connections per client well.
-const PARALLEL_LAYERS: usize = 4;
+use super::{ImageStore, base, files, parallel};
 
 impl ImageStore {
     /// Makes `resolved` an image of this store: fetches and verifies its layers, builds its base, gives it its name.
@@ -103,7 +97,7 @@ impl ImageStore {
             manifest_bytes,
             digest,
             index_digest,
-            manifest,
+            *manifest,
             config_bytes,
         )
     }
@@ -137,35 +131,13 @@ pub(super) fn fetch_layers(
     fetching: &Fetching<'_>,
     layers: &[Descriptor],
 ) -> Result<BTreeMap<Digest, UnpackedLayer>, Error> {
-    let distinct: BTreeMap<&Digest, &Descriptor> = layers.iter().map(|layer| (&layer.digest, layer)).collect();
-    // In the order of the manifest, so that progress looks as expected.
-    let mut ordered: Vec<&Descriptor> =
-        layers.iter().filter(|layer| std::ptr::eq(distinct[&layer.digest], *layer)).collect();
-    ordered.reverse();
-    let queue = Mutex::new(ordered);
-    let abort = fetching.cancellation.child();
-    let outcome = Mutex::new(Ok(BTreeMap::new()));
-    let work = || {
-        let fetching = Fetching { cancellation: &abort, ..*fetching };
-        while let Some(descriptor) = { queue.lock().unwrap_or_else(PoisonError::into_inner).pop() } {
-            let layer = fetching.layer(descriptor);
-            let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-            match (layer, &mut *outcome) {
-                (Ok(layer), Ok(layers)) => drop(layers.insert(descriptor.digest.clone(), layer)),
-                (Err(error), Ok(_)) => {
-                    *outcome = Err(error);
-                    abort.cancel();
-                }
-                (_, Err(_)) => {}
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..PARALLEL_LAYERS.min(distinct.len()) {
-            scope.spawn(work);
-        }
+    let mut distinct = BTreeSet::new();
+    let ordered: Vec<&Descriptor> = layers.iter().filter(|layer| distinct.insert(&layer.digest)).collect();
+    let fetched = parallel::for_each(ordered, fetching.cancellation, |descriptor, abort| {
+        let layer = Fetching { cancellation: abort, ..*fetching }.layer(descriptor)?;
+        Ok((descriptor.digest.clone(), layer))
     });
-    outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    Ok(fetched?.into_iter().collect())
 }
 
 /// The source of an image whose blobs are already in the store.
@@ -173,10 +145,6 @@ pub(super) struct Stored;
 
 impl Source for Stored {
     fn fetch(&self, descriptor: &Descriptor, _: &mut dyn Sink, _: &Cancellation) -> Result<(), Error> {
-        let what = format!("layer `{}`", descriptor.digest.short());
-        Err(Error::InconsistentImage {
-            what,
-            reason: "its stored copy is damaged or gone; pull the image again".to_owned(),
-        })
+        Err(Error::damaged_blob(&descriptor.digest))
     }
 }

@@ -19,18 +19,24 @@
 //! | `admit` | from a resolved image to a published one: layers in parallel, base, name |
 //! | `layer`, `tail` | one layer: fetched once, verified, unpacked while it arrives |
 //! | `base` | the base image, built and published atomically |
+//! | `commit` | a new image: the layers of another, and one on top of them |
+//! | `push` | an image on its way to a registry |
+//! | `parallel` | several blobs at a time |
 //! | `names`, `index` | what names mean: find, list, look up, tag |
 //! | `reclaim` | remove, prune, garbage collection, disk usage |
 //! | `lease`, `lock`, `files` | claims of running work, locks, and files |
 
 mod admit;
 mod base;
+mod commit;
 pub(crate) mod files;
 mod index;
 mod layer;
 mod lease;
 mod lock;
 mod names;
+mod parallel;
+mod push;
 mod reclaim;
 mod rootfs_build;
 mod tail;
@@ -45,6 +51,7 @@ use crate::{BaseImage, Cancellation, Digest, Error, Image, Platform, Reference};
 use lock::FileLock;
 
 pub use names::ImageSummary;
+pub use push::{PushOptions, Pushed};
 pub use reclaim::{DiskUsage, InUse, Pruned, Removed};
 pub use rootfs_build::BuiltRootfs;
 

@@ -74,11 +74,7 @@ impl ImageStore {
 
     /// Gives the image that `name` means the further name `target`, on every platform the name has.
     pub fn tag(&self, name: &str, target: &Reference) -> Result<Image, Error> {
-        if target.is_pinned() {
-            let text = target.familiar();
-            let position = text.find('@').map_or(1, |at| at + 1);
-            return Err(Error::InvalidReference { text, position, reason: "a new name cannot contain a digest" });
-        }
+        check_new(target)?;
         self.change_index(|index| {
             let sources: Vec<Entry> = select(index, name, None)?.into_iter().cloned().collect();
             for source in sources {
@@ -116,6 +112,16 @@ impl ImageStore {
             layers: layers.collect(),
         }))
     }
+}
+
+/// Refuses a name that says itself what it means.
+pub(super) fn check_new(target: &Reference) -> Result<(), Error> {
+    if !target.is_pinned() {
+        return Ok(());
+    }
+    let text = target.familiar();
+    let position = text.find('@').map_or(1, |at| at + 1);
+    Err(Error::InvalidReference { text, position, reason: "a new name cannot contain a digest" })
 }
 
 /// The entries `name` means: those of that reference, else those of the one image whose digest starts so.

@@ -193,7 +193,7 @@ impl ImageStore {
     }
 
     /// The config and layers of an image, as far as they can be told.
-    fn contents_of(&self, manifest: &Digest) -> Vec<Digest> {
+    pub(super) fn contents_of(&self, manifest: &Digest) -> Vec<Digest> {
         let record = files::read_record::<BaseRecord>(&self.base_path(manifest).join(BASE_RECORD), BASE_VERSION);
         if let Ok(Some(record)) = record {
             let layers = record.layers.into_iter().map(|layer| layer.digest);

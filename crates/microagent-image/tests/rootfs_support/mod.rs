@@ -14,10 +14,7 @@ use std::process::{Command, Output};
 use microagent_image::rootfs::{Error, Limits, Tree};
 use sha2::{Digest, Sha256};
 
-#[path = "../../src/rootfs/tar_writer.rs"]
-pub(crate) mod tar_writer;
-
-pub(crate) use tar_writer::{Item, TarWriter, pax_record};
+pub(crate) use microagent_testing::{Item, TarWriter, pax_record};
 
 /// Runs a program that the tests need and fails with its name if it is missing, or with what it said if it failed.
 pub(crate) fn run(program: &str, arguments: &[&OsStr]) -> Output {

@@ -3,6 +3,7 @@
 use super::Shared;
 use crate::Error;
 use microagent_protocol::{Refusal, Reply};
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ const MAX_MESSAGE_CHARS: usize = 1000;
 #[derive(Debug)]
 pub(super) enum CallState {
     Waiting,
-    Answered(Reply),
+    Answered(Vec<u8>),
 }
 
 /// A request that was sent. Dropping it gives up the answer, not the request.
@@ -31,19 +32,24 @@ impl Call {
         self.id
     }
 
-    /// Waits for the answer, at most until `deadline`. A [`Reply::Refused`] is an error.
+    /// Waits for the guest's answer, at most until `deadline`. A [`Reply::Refused`] is an error.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<Reply, Error> {
-        let reply = self.shared.wait_until(deadline, |state| match state.calls.get_mut(&self.id) {
+        match self.answer(deadline)? {
+            Reply::Refused(refusal) => Err(Error::Refused(printable(&refusal))),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Waits for the answer, whatever its shape, at most until `deadline`.
+    pub fn answer<T: DeserializeOwned>(&self, deadline: Option<Instant>) -> Result<T, Error> {
+        let payload = self.shared.wait_until(deadline, |state| match state.calls.get_mut(&self.id) {
             Some(slot @ CallState::Answered(_)) => match std::mem::replace(slot, CallState::Waiting) {
-                CallState::Answered(reply) => Some(reply),
+                CallState::Answered(payload) => Some(payload),
                 CallState::Waiting => None,
             },
             _ => None,
         })?;
-        match reply {
-            Reply::Refused(refusal) => Err(Error::Refused(printable(&refusal))),
-            reply => Ok(reply),
-        }
+        self.shared.parse(&payload)
     }
 }
 

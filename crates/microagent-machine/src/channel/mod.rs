@@ -5,23 +5,31 @@
 //!
 //! - [`Channel::hello`] until the guest is up, [`Channel::epoch_ns`] until it has said what time it is,
 //! - [`Call::wait`] until a request is answered,
-//! - [`Output`] (a [`Read`](std::io::Read)) for bytes the guest sends, [`Input`] (a [`Write`]) for bytes it takes.
+//! - [`Output`] (a [`Read`](std::io::Read)) for bytes the guest sends, [`Input`] (a [`Write`]) for bytes it takes,
+//! - [`Channel::closed`] until the guest has gone away.
 //!
 //! When the guest goes away every one of them returns at once. Nothing a guest sends can block the reading thread or make it hold
 //! more than one credit window per stream that the host opened; a guest that breaks the protocol is cut off.
+//!
+//! The supervisor of a workspace speaks the same way with its clients: they hold a [`Channel`] to it, and it serves each of them as a
+//! [`Peer`].
 
 mod call;
 mod clock;
+mod peer;
 mod reader;
 mod stream;
 
 pub use call::Call;
-pub use stream::{Input, Output};
+pub use peer::{Peer, StreamTaken};
+pub use stream::{HangUp, Input, Output};
 
 use crate::Error;
 use call::CallState;
 use microagent_protocol::frame::header;
-use microagent_protocol::{Hello, Kind, PROTOCOL_VERSION, Request};
+use microagent_protocol::{Hello, Kind, PROTOCOL_VERSION};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
@@ -66,7 +74,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    hello: Option<Hello>,
+    /// The first word of the other end, as it came.
+    hello: Option<Vec<u8>>,
     closed: Option<Closed>,
     last_id: u32,
     calls: HashMap<u32, CallState>,
@@ -83,14 +92,20 @@ impl Channel {
         let reader = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("guest-channel".to_owned())
-            .spawn(move || reader::run(&reader, reading))
+            .spawn(move || reader::run(&reader, reading, None))
             .map_err(|source| Error::Channel { source })?;
         Ok(Channel { shared })
     }
 
+    /// Waits for the first word of the other end, or `deadline`.
+    pub fn greeting<T: DeserializeOwned>(&self, deadline: Instant) -> Result<T, Error> {
+        let hello = self.shared.wait_until(Some(deadline), |state| state.hello.clone())?;
+        self.shared.parse(&hello)
+    }
+
     /// Waits until the guest is up, or `deadline`, and checks that it speaks our version of the protocol.
     pub fn hello(&self, deadline: Instant) -> Result<Hello, Error> {
-        let hello = self.shared.wait_until(Some(deadline), |state| state.hello.clone())?;
+        let hello: Hello = self.greeting(deadline)?;
         if hello.protocol != PROTOCOL_VERSION {
             return Err(Error::ProtocolVersion { ours: PROTOCOL_VERSION, guests: hello.protocol });
         }
@@ -99,16 +114,28 @@ impl Channel {
 
     /// What the guest said when it was up, if it is.
     pub(crate) fn said_hello(&self) -> Option<Hello> {
-        self.shared.lock().hello.clone()
+        let hello = self.shared.lock().hello.clone()?;
+        self.shared.parse(&hello).ok()
     }
 
     /// Goes on with a guest that said `hello` before it was frozen, and will not say it again.
-    pub(crate) fn greeted(&self, hello: Hello) {
-        self.shared.lock().hello = Some(hello);
+    pub(crate) fn greeted(&self, hello: &Hello) {
+        self.shared.lock().hello = Some(serde_json::to_vec(hello).expect("a hello has only string keys"));
+    }
+
+    /// Waits until the conversation is over.
+    pub fn closed(&self) {
+        // It ends with an error, because nothing else is waited for.
+        let _ = self.shared.wait_until(None, |_| None::<()>);
+    }
+
+    /// Ends the conversation.
+    pub fn close(&self) {
+        self.shared.hang_up(Closed::Lost);
     }
 
     /// Sends a request. The answer is waited for on the [`Call`].
-    pub fn call(&self, request: &Request) -> Result<Call, Error> {
+    pub fn call(&self, request: &impl Serialize) -> Result<Call, Error> {
         let payload = serde_json::to_vec(request).expect("requests have only string keys");
         if payload.len() > Kind::Call.max_payload() {
             return Err(Error::RequestTooLong { bytes: payload.len(), limit: Kind::Call.max_payload() });
@@ -194,6 +221,22 @@ impl Shared {
         drop(writer);
         self.close(Closed::Lost);
         self.lock().check_open()
+    }
+
+    /// Ends the conversation from this side.
+    fn hang_up(&self, why: Closed) {
+        self.close(why);
+        // Fails where there is nobody any more to hang up on.
+        let _ = self.writer.lock().unwrap_or_else(PoisonError::into_inner).shutdown(Shutdown::Both);
+    }
+
+    /// What the other end said. If that is nothing it may say, the conversation is over.
+    fn parse<T: DeserializeOwned>(&self, payload: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(payload).map_err(|error| {
+            let violation = Closed::Violation(format!("a message that cannot be read: {error}"));
+            self.hang_up(violation.clone());
+            violation.error()
+        })
     }
 
     fn close(&self, why: Closed) {

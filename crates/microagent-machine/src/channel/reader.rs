@@ -1,16 +1,19 @@
-//! The thread that takes in what the guest sends.
+//! The thread that takes in what the other end sends.
 
 use super::call::CallState;
 use super::{Closed, Shared};
 use microagent_protocol::{Decoder, Frame, Kind};
-use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 
 /// Read size: one largest data frame and its header fit, so bulk output costs one system call a frame.
 const READ_BYTES: usize = 80 << 10;
 
-pub(super) fn run(shared: &Shared, mut stream: UnixStream) {
+/// Takes in calls: their id, and what they ask.
+pub(super) type OnCall<'a> = &'a mut dyn FnMut(u32, &[u8]);
+
+/// Reads until the conversation is over. Calls go to `on_call`, where this side takes any.
+pub(super) fn run(shared: &Shared, mut stream: UnixStream, mut on_call: Option<OnCall<'_>>) {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; READ_BYTES];
     let why = loop {
@@ -18,7 +21,7 @@ pub(super) fn run(shared: &Shared, mut stream: UnixStream) {
             Ok(0) => break Closed::Lost,
             Ok(count) => {
                 decoder.extend(&buffer[..count]);
-                if let Err(what) = take_frames(shared, &mut decoder) {
+                if let Err(what) = take_frames(shared, &mut decoder, &mut on_call) {
                     break Closed::Violation(what);
                 }
             }
@@ -31,9 +34,14 @@ pub(super) fn run(shared: &Shared, mut stream: UnixStream) {
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
-fn take_frames(shared: &Shared, decoder: &mut Decoder) -> Result<(), String> {
+fn take_frames(shared: &Shared, decoder: &mut Decoder, on_call: &mut Option<OnCall<'_>>) -> Result<(), String> {
     while let Some(frame) = decoder.next_frame().map_err(|error| error.to_string())? {
-        take(shared, frame)?;
+        match (frame.kind, on_call.as_mut()) {
+            // At once and on this thread: the bytes of the streams it names may be next.
+            (Kind::Call, Some(on_call)) => on_call(frame.id, &frame.payload),
+            (Kind::Hello | Kind::Reply, Some(_)) => return Err(format!("{:?} frame from a client", frame.kind)),
+            _ => take(shared, frame)?,
+        }
         shared.changed.notify_all();
     }
     Ok(())
@@ -47,14 +55,16 @@ fn take(shared: &Shared, frame: Frame) -> Result<(), String> {
             if state.hello.is_some() {
                 return Err("second hello".to_owned());
             }
-            state.hello = Some(parse(&frame)?);
+            check_json(&frame)?;
+            state.hello = Some(frame.payload);
         }
         Kind::Reply => {
             if let Some(slot) = state.calls.get_mut(&frame.id) {
                 if matches!(slot, CallState::Answered(_)) {
                     return Err(format!("second reply to call {}", frame.id));
                 }
-                *slot = CallState::Answered(parse(&frame)?);
+                check_json(&frame)?;
+                *slot = CallState::Answered(frame.payload);
             }
         }
         Kind::Data => {
@@ -91,6 +101,8 @@ fn take(shared: &Shared, frame: Frame) -> Result<(), String> {
     Ok(())
 }
 
-fn parse<T: DeserializeOwned>(frame: &Frame) -> Result<T, String> {
-    serde_json::from_slice(&frame.payload).map_err(|error| format!("{:?} that cannot be read: {error}", frame.kind))
+/// What a message says is its reader's business; that it is a message is everybody's.
+fn check_json(frame: &Frame) -> Result<(), String> {
+    let checked = serde_json::from_slice::<serde::de::IgnoredAny>(&frame.payload);
+    checked.map(drop).map_err(|error| format!("{:?} that cannot be read: {error}", frame.kind))
 }

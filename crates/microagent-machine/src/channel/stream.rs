@@ -102,8 +102,33 @@ impl Input {
         self.id
     }
 
+    /// A handle that ends the stream from any thread, also while it is being written to.
+    pub fn hang_up(&self) -> HangUp {
+        HangUp { shared: Arc::clone(&self.shared), id: self.id }
+    }
+
     /// Ends the stream: the reader in the guest sees its end of file.
     pub fn finish(self) {}
+}
+
+/// Ends a stream of bytes to the other end.
+pub struct HangUp {
+    shared: Arc<Shared>,
+    id: u32,
+}
+
+impl HangUp {
+    /// Has every write to the stream fail from now on, as if its reader wanted no more, and tells the reader that it has ended.
+    pub fn now(self) {
+        let open = match self.shared.lock().inputs.get_mut(&self.id) {
+            Some(input) => !std::mem::replace(&mut input.refused, true),
+            None => false,
+        };
+        self.shared.changed.notify_all();
+        if open {
+            let _ = self.shared.send(Kind::End, self.id, &[]);
+        }
+    }
 }
 
 impl Write for Input {

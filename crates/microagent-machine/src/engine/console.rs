@@ -3,15 +3,12 @@
 //! What a guest prints is its own choice, and so is how much: given a file, an engine would fill the host's disk with it. So the
 //! console comes through a socket, and a thread keeps the last of it.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use crate::log::BoundedLog;
+use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::JoinHandle;
-
-/// The end of the console is kept, at least this much and at most twice as much. A boot with every message is a tenth of it.
-const KEPT: u64 = 1 << 20;
 
 /// Keeps what comes from a console in a log.
 pub(super) struct Keeper {
@@ -22,8 +19,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Starts, until the engine closes `console`.
     pub(super) fn start(console: UnixStream, log: &Path) -> io::Result<Keeper> {
-        let log =
-            Log { file: File::options().read(true).write(true).create(true).truncate(true).open(log)?, length: 0 };
+        let log = BoundedLog::create(log)?;
         let reading = console.try_clone()?;
         let thread = std::thread::Builder::new().name("guest-console".to_owned()).spawn(move || copy(reading, log))?;
         Ok(Keeper { console, thread })
@@ -36,7 +32,7 @@ impl Keeper {
     }
 }
 
-fn copy(mut console: UnixStream, mut log: Log) {
+fn copy(mut console: UnixStream, mut log: BoundedLog) {
     let mut buffer = [0; 4096];
     loop {
         match console.read(&mut buffer) {
@@ -49,37 +45,11 @@ fn copy(mut console: UnixStream, mut log: Log) {
     }
 }
 
-struct Log {
-    file: File,
-    length: u64,
-}
-
-impl Log {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.length + bytes.len() as u64 > 2 * KEPT {
-            self.shorten()?;
-        }
-        self.file.write_all(bytes)?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn shorten(&mut self) -> io::Result<()> {
-        let mut kept = Vec::new();
-        self.file.seek(SeekFrom::Start(self.length.saturating_sub(KEPT)))?;
-        self.file.read_to_end(&mut kept)?;
-        self.length = 0;
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        self.file.write_all(&kept)?;
-        self.length = kept.len() as u64;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::KEPT;
+    use std::io::Write;
 
     #[test]
     fn a_chatty_guest_fills_no_disk_and_its_last_words_are_kept() {

@@ -22,6 +22,9 @@ use std::time::Instant;
 /// closed the channel and stayed up.
 const ENDING: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
+/// How an engine ends whose guest has powered off.
+pub(crate) const POWER_OFF: &str = "a restart or power-off of the guest";
+
 /// Most bytes of an engine's own log that go into an error.
 const LOG_TAIL: usize = 2048;
 
@@ -256,7 +259,7 @@ impl Machine {
         if hello.protocol != PROTOCOL_VERSION {
             return Err(Error::ProtocolVersion { ours: PROTOCOL_VERSION, guests: hello.protocol });
         }
-        self.channel.greeted(hello.clone());
+        self.channel.greeted(hello);
         if let Origin::Frozen { monotonic_ns, .. } = &mut self.origin {
             *monotonic_ns = clock_ns;
         }
@@ -272,6 +275,17 @@ impl Machine {
     /// Takes the image of disk `index` away, which the guest has let go of.
     pub fn detach(&mut self, index: usize, disk: &DiskSpec, deadline: Instant) -> Result<(), Error> {
         self.monitor.detach(index, disk.mode)?;
+        self.monitor.settle(deadline)
+    }
+
+    /// Stops the virtual processors. Returns when they stand still.
+    pub fn pause(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.monitor.stop(deadline)
+    }
+
+    /// Has the virtual processors go on.
+    pub fn resume(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.monitor.go_on()?;
         self.monitor.settle(deadline)
     }
 
@@ -354,7 +368,7 @@ fn describe(status: ExitStatus) -> String {
     }
     match (status.code(), status.signal()) {
         // A guest that restarts, as it does after a panic, ends the engine as one that powers off does.
-        (Some(0), _) => "a restart or power-off of the guest".to_owned(),
+        (Some(0), _) => POWER_OFF.to_owned(),
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => "an unknown status".to_owned(),

@@ -8,6 +8,7 @@ mod console;
 mod machine;
 pub mod qemu;
 
+pub(crate) use machine::POWER_OFF;
 pub use machine::{Frozen, Killer, Machine, leave_behind};
 pub use qemu::Qemu;
 

@@ -1,44 +1,13 @@
 //! What a workspace is, and what became of it.
 
-use super::Record;
-use crate::Name;
+use super::{DiskRecord, Record};
+use crate::{Name, Phase};
 use jiff::Timestamp;
 use microagent_protocol::FaultReport;
+pub use microagent_protocol::supervisor::Health;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// Where a workspace is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Its machine is on the way up.
-    Starting,
-    /// Its machine runs.
-    Running,
-    /// Its machine ended as it should.
-    Stopped,
-    /// Its machine ended as it should not.
-    Failed,
-}
-
-impl Phase {
-    /// Whether a machine, and so a holder of the lease, belongs to this phase.
-    pub fn is_live(self) -> bool {
-        matches!(self, Phase::Starting | Phase::Running)
-    }
-}
-
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Phase::Starting => "starting",
-            Phase::Running => "running",
-            Phase::Stopped => "stopped",
-            Phase::Failed => "failed",
-        })
-    }
-}
 
 /// Size of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +31,8 @@ pub struct WorkspaceRecord {
     pub created_at: Timestamp,
     /// When this record was last changed.
     pub updated_at: Timestamp,
-    /// Where it is in its life. Read it through [`Workspace::status`](crate::Workspace::status): a live phase with nobody holding the lease
-    /// means that the holder died.
+    /// Where it is in its life. Read it through [`Workspace::status`](crate::Workspace::status): a live phase with nobody holding the
+    /// lease means that the holder died.
     pub phase: Phase,
     /// It goes away with its command.
     pub disposable: bool,
@@ -98,15 +67,104 @@ pub struct WorkspaceRecord {
     pub env: BTreeMap<String, String>,
     /// Set-up commands, in order.
     pub setup: Vec<String>,
-    /// The command.
+    /// Whether the set-up commands have all been run. Those of a workspace whose set-up failed are run again at its next start.
+    #[serde(default = "yes")]
+    pub setup_complete: bool,
+    /// The command of a one-shot run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// Working directory of the command.
+    /// The command of every start; the workspace ends when it does. Without one it runs until it is halted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Vec<String>>,
+    /// Working directory of commands.
     pub workdir: String,
-    /// User of the command.
+    /// User of commands.
     pub user: String,
+    /// The signal that asks its service to end, by number or name; `SIGTERM` when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
+    /// The image's environment, as `KEY=VALUE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_env: Vec<String>,
+    /// File system of the base.
+    #[serde(default = "erofs")]
+    pub base_filesystem: String,
+    /// The guest agent it boots, where it is not the one of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_init: Option<PathBuf>,
+    /// A label of the caller's. It is kept and shown, and means nothing here.
+    #[serde(default = "workload")]
+    pub role: String,
+    /// Disks besides its own, in the order in which they are mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskRecord>,
+    /// Guest paths that are artifacts, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+    /// Files of the host that were put into it before its set-up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileRecord>,
+    /// Seconds after its start at which the workspace is halted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// How it is found out whether the workspace is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// What it was made of, to tell when that has changed.
+    #[serde(default)]
+    pub verification: Verification,
+    /// The machine that runs, or the last one that did: new for every start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn erofs() -> String {
+    "erofs".to_owned()
+}
+
+fn workload() -> String {
+    DEFAULT_ROLE.to_owned()
+}
+
+/// The role of a workspace whose caller gave none.
+pub const DEFAULT_ROLE: &str = "workload";
+
+/// A file of the host that was put into a workspace when that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// The file.
+    pub source: PathBuf,
+    /// Its path in the guest.
+    pub destination: String,
+    /// Its mode.
+    pub mode: u32,
+}
+
+/// What a workspace was made of, by digests and identities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verification {
+    /// Kernel image and modules: SHA-256, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// The guest agent: SHA-256, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The manifest of the base's image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// UUID of the writable disk's file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
 }
 
 impl Record for WorkspaceRecord {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
+    const OLDEST: u32 = 1;
     const FILE: &'static str = "workspace.json";
 }

@@ -31,7 +31,7 @@ pub struct PerfHost {
 impl PerfHost {
     /// Looks at the host before the measurement.
     pub(super) fn before(client: &Client, options: &RunOptions) -> Result<PerfHost, Error> {
-        let engine = client.engine(options.backend.as_deref())?;
+        let engine = client.engine(options.workspace.backend.as_deref())?;
         let engine_version = match Host::open(client.state().root()).qemu() {
             QemuVerdict::Found { version, .. } if engine.name() == "qemu" => Some(version),
             _ => None,

@@ -34,21 +34,19 @@ impl IdleMachines {
     /// Starts `count` machines at once, and waits until all of them idle. Where machines come from a template, a run before them sees
     /// that there is one, so that they all come up in the same way.
     pub(super) fn start(client: &Client, options: &RunOptions, count: u32) -> Result<IdleMachines, Error> {
-        if options.templates == Templates::On {
-            let brief = RunOptions { command: Command::Shell("true".to_owned()), entrypoint: None, ..options.clone() };
+        if options.workspace.templates == Templates::On {
+            let mut brief = RunOptions { command: Command::Shell("true".to_owned()), ..options.clone() };
+            brief.workspace.entrypoint = None;
             client.run(&brief, RunIo::default())?;
         }
         let before = children()?;
         let (sender, news) = channel();
         let interrupt = Interrupt::new();
         let ours = interrupt.clone();
-        let listening = options.interrupt.listen(move |_| ours.stop());
-        let options = RunOptions {
-            command: Command::Shell(COMMAND.to_owned()),
-            entrypoint: None,
-            interrupt: interrupt.clone(),
-            ..options.clone()
-        };
+        let listening = options.workspace.interrupt.listen(move |_| ours.stop());
+        let mut options = RunOptions { command: Command::Shell(COMMAND.to_owned()), ..options.clone() };
+        options.workspace.entrypoint = None;
+        options.workspace.interrupt = interrupt.clone();
         let threads = (0..count).map(|_| spawn(client.clone(), options.clone(), sender.clone())).collect();
         let mut machines = IdleMachines { threads, news, engines: Vec::new(), interrupt, _listening: listening };
         for _ in 0..count {

@@ -26,6 +26,7 @@ pub use exec::{ExecMeasurement, GuestForkExec};
 pub use footprint::{EngineMemory, Footprint, FootprintSummary};
 pub use host::PerfHost;
 pub use process::Memory;
+pub(crate) use process::processor_time;
 pub use runs::{Iteration, Measurement, Summary};
 pub use statistics::{ByPhase, Statistics};
 pub use steady::{Steady, SteadySample, SteadySummary};

@@ -23,7 +23,7 @@ pub struct Memory {
 
 impl Memory {
     /// Of the process `pid`.
-    pub(super) fn of(pid: u32) -> Result<Memory, Error> {
+    pub(crate) fn of(pid: u32) -> Result<Memory, Error> {
         let text = read(PathBuf::from(format!("/proc/{pid}/smaps_rollup")))?;
         Ok(Memory::parse(&text))
     }
@@ -48,7 +48,7 @@ impl Sum for Memory {
 }
 
 /// Processor time the process `pid` has used.
-pub(super) fn processor_time(pid: u32) -> Result<Duration, Error> {
+pub(crate) fn processor_time(pid: u32) -> Result<Duration, Error> {
     let stat = read(PathBuf::from(format!("/proc/{pid}/stat")))?;
     // `utime` and `stime`, fields 14 and 15 of proc_pid_stat(5).
     let ticks: u64 = fields(&stat).skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();

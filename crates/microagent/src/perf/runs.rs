@@ -58,7 +58,8 @@ const BOUNDARY: &str = "from the call to its return: everything a disposable run
                         the start of this process";
 
 pub(super) fn boot(client: &Client, options: &RunOptions, iterations: u32) -> Result<Measurement, Error> {
-    let options = RunOptions { templates: Templates::Off, ..options.clone() };
+    let mut options = options.clone();
+    options.workspace.templates = Templates::Off;
     measure(client, &options, 0, iterations)
 }
 

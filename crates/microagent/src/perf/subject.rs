@@ -20,13 +20,15 @@ impl Subject {
     /// Checks `options` and sees that kernel, initramfs and image are here. Returns them as the measured runs take them: disposable,
     /// without a name that only one of them could have, and content with the image that is here.
     pub(super) fn prepare(client: &Client, options: &RunOptions) -> Result<(Subject, RunOptions), Error> {
-        let plan = Plan::new(options)?;
-        let kernel = client.kernel(options.kernel.as_deref())?;
-        client.initramfs(options.guest_init.as_deref(), &kernel)?;
-        client.pull_image(&options.image, &options.pull_options())?;
-        let mut measured = RunOptions { keep: false, name: None, ..options.clone() };
-        measured.pull.policy = PullPolicy::Missing;
-        let subject = Subject { image: plan.image.to_string(), profile: plan.profile, resources: plan.resources };
+        let plan = Plan::of_run(options)?;
+        let kernel = client.kernel(options.workspace.kernel.as_deref())?;
+        client.initramfs(options.workspace.guest_init.as_deref(), &kernel)?;
+        client.pull_image(&options.workspace.image, &options.workspace.pull_options())?;
+        let mut measured = RunOptions { keep: false, ..options.clone() };
+        measured.workspace.name = None;
+        measured.workspace.pull.policy = PullPolicy::Missing;
+        let image = plan.image.map(|image| image.to_string()).unwrap_or_default();
+        let subject = Subject { image, profile: plan.profile, resources: plan.resources };
         Ok((subject, measured))
     }
 }

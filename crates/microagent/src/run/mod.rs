@@ -5,138 +5,60 @@
 //! and given its disks ([`session`]), set-up lines and the command run in it ([`command`]), and the machine is killed: what a disposable
 //! run wrote has no reader, so there is nothing to shut down. A kept workspace is unmounted first.
 
-mod bring_up;
-mod command;
-mod output;
 mod report;
-pub(crate) mod session;
 
-pub use report::{ImageSummary, Response, RunReport, Start, Timing};
+pub(crate) use report::result;
+pub use report::{ImageSummary, Response, RunReport};
 
-use crate::progress::{Event, ImageEvents};
-use crate::{Client, Error, Plan, RunIo, RunOptions};
-use command::Commands;
-use microagent_image::{BaseImage, Image, rootfs};
-use microagent_machine::engine::Engine;
-use microagent_machine::initramfs::Initramfs;
-use microagent_machine::kernel::Kernel;
+use crate::boot::session::Session;
+use crate::boot::{BringUp, Parts, Stopwatch};
+use crate::commands::Commands;
+use crate::commands::streams::Streams;
+use crate::progress::Event;
+use crate::{Client, Error, Plan, RunIo, RunOptions, attach, describe, inject};
 use microagent_protocol::Exit;
 use microagent_state::{Phase, Record, Workspace, WorkspaceRecord};
-use output::Streams;
-use report::Stopwatch;
-use session::Session;
-use std::thread::JoinHandle;
 use std::time::Instant;
-
-/// Everything a machine is made of.
-struct Parts {
-    engine: Box<dyn Engine>,
-    kernel: Kernel,
-    initramfs: Initramfs,
-    image: Image,
-    base: BaseImage,
-}
 
 /// A run whose parts are all there.
 struct Run<'a> {
     client: &'a Client,
     options: &'a RunOptions,
-    plan: Plan,
-    parts: Parts,
-    watch: Stopwatch,
-    start: Start,
-    /// Whether the machine went on from an engine that had rehearsed.
-    rehearsed: bool,
-    /// Whether there can be such an engine.
-    can_rehearse: bool,
-    template_note: Option<String>,
-    /// A template of this run that is being written down.
-    publishing: Option<JoinHandle<Result<(), microagent_machine::Error>>>,
+    boot: BringUp<'a>,
 }
 
 pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<RunReport, Error> {
     let mut watch = Stopwatch::start();
-    let plan = Plan::new(options)?;
-    let parts = gather(client, options, &plan, &mut watch)?;
-    let can_rehearse = parts.engine.capabilities().rehearse;
-    let mut run = Run {
-        client,
-        options,
-        plan,
-        parts,
-        watch,
-        start: Start::Cold,
-        rehearsed: false,
-        can_rehearse,
-        template_note: None,
-        publishing: None,
-    };
-    let mut record = run.describe()?;
-    let workspace = client.state().create(&run.plan.workspace)?;
+    let plan = Plan::of_run(options)?;
+    let wanted = &options.workspace;
+    let (kernel, guest_init) = (wanted.kernel.as_deref(), wanted.guest_init.as_deref());
+    let parts = Parts::gather(client, plan.backend.as_deref(), kernel, guest_init, &mut watch)?;
+    let base = describe::Base::find(client, &plan, wanted)?;
+    watch.lap(|timing| &mut timing.image_ms);
+    let mut record = describe::workspace(&plan, wanted, &parts, &base)?;
+    record.disposable = !options.keep;
+    record.phase = Phase::Starting;
+    let workspace = client.state().create(&plan.workspace)?;
     let mut streams = Streams::new(io);
-    let outcome = run.prepare(&workspace, &record).and_then(|()| run.execute(&workspace, &mut record, &mut streams));
-    run.finish_template();
+    let boot = BringUp::new(client, parts, wanted.templates, wanted.interrupt.clone(), watch);
+    let mut run = Run { client, options, boot };
+    let outcome =
+        run.prepare(&workspace, &mut record).and_then(|()| run.execute(&workspace, &mut record, &mut streams));
+    run.boot.finish_template();
     match outcome {
         Ok(exit) => run.complete(workspace, record, &exit, &streams),
         Err(error) => Err(fail(workspace, record, options, error, &streams)),
     }
 }
 
-fn gather(client: &Client, options: &RunOptions, plan: &Plan, watch: &mut Stopwatch) -> Result<Parts, Error> {
-    let engine = client.engine(plan.backend.as_deref())?;
-    let kernel = client.kernel(options.kernel.as_deref())?;
-    let initramfs = client.initramfs(options.guest_init.as_deref(), &kernel)?;
-    watch.lap(|timing| &mut timing.kernel_ms);
-    let (image, base) =
-        client.images().ensure(&plan.image, &options.pull_options(), &ImageEvents(client.progress()))?;
-    watch.lap(|timing| &mut timing.image_ms);
-    Ok(Parts { engine, kernel, initramfs, image, base })
-}
-
 impl Run<'_> {
-    fn describe(&self) -> Result<WorkspaceRecord, Error> {
-        let Run { options, plan, parts, .. } = self;
-        let now = jiff::Timestamp::now();
-        let config = &parts.image.config;
-        let or_image = |given: &Option<String>, images: &str| given.clone().unwrap_or_else(|| images.to_owned());
-        let workdir = or_image(&options.workdir, &config.working_dir);
-        Ok(WorkspaceRecord {
-            name: plan.workspace.clone(),
-            created_at: now,
-            updated_at: now,
-            phase: Phase::Starting,
-            disposable: !options.keep,
-            error: None,
-            image: plan.image.to_string(),
-            image_digest: parts.image.manifest_digest.to_string(),
-            base_path: parts.base.path.clone(),
-            kernel_path: parts.kernel.image.clone(),
-            backend: parts.engine.accelerator().backend().to_owned(),
-            engine: parts.engine.name().to_owned(),
-            profile: plan.profile.to_owned(),
-            resources: plan.resources,
-            network: plan.network.to_owned(),
-            restart: plan.restart.clone(),
-            hostname: plan.hostname.clone(),
-            shell: options.shell.clone(),
-            env: plan.env.clone(),
-            setup: plan.setup.clone(),
-            command: plan.argv(config)?,
-            workdir: if workdir.is_empty() { "/".to_owned() } else { workdir },
-            user: or_image(&options.user, &config.user),
-        })
-    }
-
     /// Makes the writable disk and writes the record: from here on the workspace can be listed.
-    fn prepare(&mut self, workspace: &Workspace, record: &WorkspaceRecord) -> Result<(), Error> {
-        let size = record.resources.size_mib << 20;
-        let formatted = match &self.options.mke2fs {
-            None => rootfs::format_blank_ext4(&workspace.disk(), size),
-            Some(program) => rootfs::format_with_mke2fs(program, &workspace.disk(), size),
-        };
-        formatted.map_err(microagent_image::Error::from)?;
+    fn prepare(&mut self, workspace: &Workspace, record: &mut WorkspaceRecord) -> Result<(), Error> {
+        describe::format_disk(workspace, record, self.options.workspace.mke2fs.as_deref())?;
+        attach::prepare(self.client, workspace, &mut record.disks)?;
+        inject::capture(workspace, &self.options.workspace.files)?;
         workspace.store(record)?;
-        self.watch.lap(|timing| &mut timing.workspace_ms);
+        self.boot.watch.lap(|timing| &mut timing.workspace_ms);
         Ok(())
     }
 
@@ -151,9 +73,9 @@ impl Run<'_> {
         let limit = self.options.timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
         let deadline = limit.map(|(deadline, _)| deadline);
         self.client.progress().event(Event::Booting);
-        let mut session = self.bring_up(workspace, record, limit)?;
+        let mut session = self.boot.bring_up(workspace, record, limit)?;
         let outcome = self.work(&session, workspace, record, streams, deadline);
-        self.watch.lap(|timing| &mut timing.command_ms);
+        self.boot.watch.lap(|timing| &mut timing.command_ms);
         let outcome = match outcome {
             Ok(exit) => {
                 if self.options.keep {
@@ -165,8 +87,8 @@ impl Run<'_> {
             Err(error) => Err(session.explain(error, limit, record)),
         };
         session.kill();
-        self.watch.lap(|timing| &mut timing.teardown_ms);
-        if self.options.interrupt.is_stopped() { Err(Error::Interrupted) } else { outcome }
+        self.boot.watch.lap(|timing| &mut timing.teardown_ms);
+        if self.options.workspace.interrupt.is_stopped() { Err(Error::Interrupted) } else { outcome }
     }
 
     fn work(
@@ -178,15 +100,15 @@ impl Run<'_> {
         deadline: Option<Instant>,
     ) -> Result<Exit, Error> {
         let progress = self.client.progress();
-        let env = self.plan.environment(&self.parts.image.config);
         let starting = record.clone();
-        let commands = Commands::new(session.machine(), &starting, env, &self.options.interrupt, deadline);
+        let commands = Commands::new(session.machine(), &starting, &self.options.workspace.interrupt, deadline);
         progress.event(Event::Booted);
         record.phase = Phase::Running;
         record.updated_at = jiff::Timestamp::now();
         workspace.store(record)?;
+        inject::inject(session.machine().channel(), workspace, deadline)?;
         commands.setup(streams, progress)?;
-        self.watch.lap(|timing| &mut timing.setup_ms);
+        self.boot.watch.lap(|timing| &mut timing.setup_ms);
         progress.event(Event::Running);
         commands.main(streams)
     }
@@ -209,16 +131,9 @@ impl Run<'_> {
         } else {
             workspace.remove()?;
         }
-        self.watch.lap(|timing| &mut timing.teardown_ms);
+        self.boot.watch.lap(|timing| &mut timing.teardown_ms);
         let root = self.client.state().root();
-        Ok(RunReport::new(
-            root,
-            &record,
-            rootfs_path,
-            result,
-            (self.start, self.rehearsed, self.can_rehearse, self.template_note),
-            self.watch.timing(),
-        ))
+        Ok(RunReport::new(root, &record, rootfs_path, result, self.boot.arrival(), self.boot.watch.timing()))
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `cold` | the first run, which makes the template | a plain QEMU that boots the same kernel to `/init` |
 //! | `together` | eight warm runs at once | one |
 //! | `phases` | warm and cold runs, phase by phase; commands in one machine | the guest's own `fork` and `exec` |
+//! | `workspace` | commands in a workspace that runs, files in and out of it | the stream alone; the guest's own `tar` |
 //! | `memory` | ten restored machines that idle | one |
 //! | `written` | what a run writes to disk | a mebibyte |
 //! | `pull` | pulling and unpacking an image | `podman pull` |
@@ -28,6 +29,7 @@ mod sizes;
 mod store;
 mod together;
 mod warm;
+mod workspace;
 mod written;
 
 use serde_json::Value;
@@ -36,8 +38,8 @@ use crate::images::{BUSYBOX, DEBIAN_PYTHON};
 use crate::packages::Purpose;
 use crate::product::Product;
 use crate::registry::Registry;
-use crate::workspace::Build;
-use crate::{Error, Result, setup, tool, workspace};
+use crate::workspace::{self as repository, Build};
+use crate::{Error, Result, setup, tool};
 use goal::Goal;
 use store::Store;
 
@@ -56,6 +58,8 @@ pub enum Section {
     Together,
     /// Runs phase by phase, and commands in one machine
     Phases,
+    /// Commands and files of a workspace that runs
+    Workspace,
     /// Memory of machines that idle
     Memory,
     /// What a run writes to disk
@@ -67,11 +71,12 @@ pub enum Section {
 }
 
 impl Section {
-    const ALL: [Section; 8] = [
+    const ALL: [Section; 9] = [
         Section::Warm,
         Section::Cold,
         Section::Together,
         Section::Phases,
+        Section::Workspace,
         Section::Memory,
         Section::Written,
         Section::Pull,
@@ -84,6 +89,7 @@ impl Section {
             Section::Cold => cold::measure(bench),
             Section::Together => together::measure(bench),
             Section::Phases => phases::measure(bench),
+            Section::Workspace => workspace::measure(bench),
             Section::Memory => memory::measure(bench),
             Section::Written => written::measure(bench),
             Section::Pull => pull::measure(bench),
@@ -126,7 +132,7 @@ struct Bench {
 
 impl Bench {
     fn prepare(times: usize) -> Result<Bench> {
-        let microagent = Product::build(Build::Release, workspace::cache("bench")?)?;
+        let microagent = Product::build(Build::Release, repository::cache("bench")?)?;
         microagent.install_kernel()?;
         let registry = Registry::serve(&[&BUSYBOX, &DEBIAN_PYTHON])?;
         let state = Store::with_kernel(microagent.state())?;

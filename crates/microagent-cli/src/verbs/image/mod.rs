@@ -5,6 +5,7 @@ mod inspect;
 mod list;
 mod prune;
 mod pull;
+mod push;
 mod rm;
 pub(super) mod source;
 mod tag;
@@ -25,7 +26,7 @@ Examples:
   microagent image import ./image.tar local/app:1
   microagent image list";
 
-/// Pull, import and manage the images on this host
+/// Pull, push, import and manage the images on this host
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -36,6 +37,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Pull(pull::Args),
+    Push(push::Args),
     Import(import::Args),
     #[command(visible_alias = "ls")]
     List(list::Args),
@@ -50,6 +52,7 @@ impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         match self.verb {
             Verb::Pull(args) => args.run(context),
+            Verb::Push(args) => args.run(context),
             Verb::Import(args) => args.run(context),
             Verb::List(args) => args.run(context),
             Verb::Inspect(args) => args.run(context),

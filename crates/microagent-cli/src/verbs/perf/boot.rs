@@ -34,7 +34,8 @@ pub(super) struct Args {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let options = self.subject.options(&self.exec, Templates::Off);
-        let measured = show(context, options.interrupt.clone(), |client| client.perf_boot(&options, self.iterations))?;
+        let measured =
+            show(context, options.workspace.interrupt.clone(), |client| client.perf_boot(&options, self.iterations))?;
         Ok(status(measured.summary.failures))
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Args {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let options = self.subject.options(&self.exec, context.templates());
-        show(context, options.interrupt.clone(), |client| client.perf_exec(&options, self.iterations))?;
+        show(context, options.workspace.interrupt.clone(), |client| client.perf_exec(&options, self.iterations))?;
         Ok(DONE)
     }
 }

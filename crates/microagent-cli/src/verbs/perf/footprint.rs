@@ -27,7 +27,7 @@ pub(super) struct Args {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let options = self.subject.options("true", context.templates());
-        show(context, options.interrupt.clone(), |client| client.perf_footprint(&options, self.count))?;
+        show(context, options.workspace.interrupt.clone(), |client| client.perf_footprint(&options, self.count))?;
         Ok(DONE)
     }
 }

@@ -54,7 +54,7 @@ impl Action for Args {
             StartArg::Warm => Templates::On,
         };
         let options = self.subject.options(&self.exec, templates);
-        let measured = show(context, options.interrupt.clone(), |client| {
+        let measured = show(context, options.workspace.interrupt.clone(), |client| {
             client.perf_ready(&options, self.warmups, self.iterations)
         })?;
         Ok(status(measured.summary.failures))

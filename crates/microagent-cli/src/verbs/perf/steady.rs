@@ -29,7 +29,9 @@ pub(super) struct Args {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let options = self.subject.options("true", context.templates());
-        show(context, options.interrupt.clone(), |client| client.perf_steady(&options, self.duration, self.interval))?;
+        show(context, options.workspace.interrupt.clone(), |client| {
+            client.perf_steady(&options, self.duration, self.interval)
+        })?;
         Ok(DONE)
     }
 }

@@ -37,16 +37,18 @@ pub(super) struct SubjectArgs {
 impl SubjectArgs {
     /// The library's options for a run of the shell line `exec`.
     pub(super) fn options(&self, exec: &str, templates: Templates) -> RunOptions {
-        RunOptions {
+        let mut options = RunOptions {
             command: Command::Shell(exec.to_owned()),
-            profile: self.profile.clone(),
-            memory_mib: self.memory,
-            cpus: self.cpus,
-            backend: self.backend.clone(),
-            kernel: self.kernel.clone(),
             timeout: self.timeout,
-            templates,
             ..RunOptions::new(self.image.as_str())
-        }
+        };
+        let workspace = &mut options.workspace;
+        workspace.profile.clone_from(&self.profile);
+        workspace.memory_mib = self.memory;
+        workspace.cpus = self.cpus;
+        workspace.backend.clone_from(&self.backend);
+        workspace.kernel.clone_from(&self.kernel);
+        workspace.templates = templates;
+        options
     }
 }

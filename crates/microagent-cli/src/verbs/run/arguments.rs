@@ -1,12 +1,11 @@
 //! The flags of `run`.
 
-use super::environment::{self, Variables};
-use super::setup::SetupSteps;
 use crate::completion;
 use crate::error::Error;
 use crate::quantity;
-use crate::refused::{self, RefusedFlag};
-use crate::verbs::image::source::SourceArgs;
+use crate::refused::RefusedFlag;
+use crate::verbs::definition::Definition;
+use crate::verbs::definition::file::SpecArgs;
 use clap_complete::ArgValueCandidates;
 use microagent::{Command, RunOptions};
 use std::path::PathBuf;
@@ -19,6 +18,7 @@ Examples:
   microagent run --image docker.io/library/alpine:3.20 --exec 'echo hello from $(hostname)'
   microagent run -e GREETING=hello docker.io/library/alpine:3.20 printenv GREETING
   microagent run --image busybox --setup 'mkdir -p /workspace' --exec 'ls -d /workspace'
+  microagent run --file microagent.yaml uname -a
   microagent run --timeout 5 docker.io/library/alpine:3.20 sleep 60
   microagent --json run --profile medium docker.io/library/alpine:3.20 uname -r
 
@@ -37,20 +37,20 @@ for every other failure.";
     override_usage = "microagent run [OPTIONS] <IMAGE> [ARG]...\n       microagent run [OPTIONS] --image <REF> --exec <COMMAND>"
 )]
 pub(crate) struct Args {
-    /// Image to run, then the words of the command; with `--image`, only the words of the command
+    /// Image to run, then the words of the command; with `--image`, or an image in `--file`, only the words of the command
     #[arg(value_names = ["IMAGE", "ARG"], num_args = 0.., trailing_var_arg = true, add = ArgValueCandidates::new(completion::images))]
     pub(super) words: Vec<String>,
     /// Image reference, instead of IMAGE
     #[arg(long, value_name = "REF", add = ArgValueCandidates::new(completion::images))]
     pub(super) image: Option<String>,
     #[command(flatten)]
-    pub(super) source: SourceArgs,
-    #[command(flatten)]
     pub(super) command: CommandArgs,
     #[command(flatten)]
-    pub(super) machine: MachineArgs,
+    pub(super) spec: SpecArgs,
     #[command(flatten)]
-    pub(super) workspace: WorkspaceArgs,
+    pub(super) definition: Definition,
+    #[command(flatten)]
+    pub(super) keeping: KeepArgs,
     /// Pass standard input to the command
     #[arg(long, short = 'i', visible_alias = "interactive", help_heading = "Input and output")]
     pub(super) stdin: bool,
@@ -86,131 +86,59 @@ pub(super) struct CommandArgs {
     /// Run the image's own entry point and command (the default)
     #[arg(long)]
     image_command: bool,
-    /// Replace the image's entry point
-    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
-    entrypoint: Option<String>,
-    #[command(flatten)]
-    setup: SetupSteps,
-    #[command(flatten)]
-    variables: Variables,
-    /// Directory the command starts in [default: the image's]
-    #[arg(long, short, value_name = "DIR")]
-    workdir: Option<String>,
-    /// User the command runs as [default: the image's]
-    #[arg(long, short, value_name = "USER[:GROUP]")]
-    user: Option<String>,
     /// Kill the machine after this many seconds, or a time as in `5s` or `2m`
     #[arg(long, value_name = "SECONDS", value_parser = quantity::parse_duration)]
     timeout: Option<Duration>,
 }
 
-/// What it runs on.
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Machine")]
-pub(super) struct MachineArgs {
-    /// Resource profile: tiny, small, medium or large
-    #[arg(long, value_name = "NAME", default_value = "small", add = ArgValueCandidates::new(completion::profiles))]
-    profile: String,
-    /// Memory in MiB, or a size as in `512m` or `1g` [default: the profile's]
-    #[arg(long, value_name = "MIB", value_parser = quantity::parse_memory_mib)]
-    memory: Option<u32>,
-    /// Number of CPUs [default: the profile's]
-    #[arg(long, value_name = "N")]
-    cpus: Option<u32>,
-    /// Size of the writable disk in MiB, or a size as in `8g` [default: the profile's]
-    #[arg(long, value_name = "MIB", value_parser = quantity::parse_mib)]
-    size_mib: Option<u64>,
-    /// Network mode; today's machines are `isolated`: they have no network interface
-    #[arg(long, value_name = "MODE", default_value = "isolated")]
-    network: String,
-    /// Guest host name [default: made of the workspace's name]
-    #[arg(long, value_name = "NAME")]
-    hostname: Option<String>,
-    /// linux-kvm or linux-tcg [default: the best this host has]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
-    /// Boot the kernel, without using or making a template [env: MICROAGENT_TEMPLATES=off]
-    #[arg(long)]
-    pub(super) cold: bool,
-    /// Kernel image to boot [default: the installed one]
-    #[arg(long, value_name = "PATH")]
-    pub(super) kernel: Option<PathBuf>,
-    /// Guest agent binary, instead of the embedded one
-    #[arg(long, value_name = "PATH", hide_short_help = true)]
-    pub(super) guest_init: Option<PathBuf>,
-    /// `mke2fs` program that formats the writable disk, instead of the built-in writer
-    #[arg(long, value_name = "PATH", hide_short_help = true)]
-    mke2fs: Option<PathBuf>,
-}
-
 /// What stays.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Workspace")]
-pub(super) struct WorkspaceArgs {
-    /// Name of the workspace [default: generated]
-    #[arg(long, visible_alias = "id", value_name = "NAME")]
-    name: Option<String>,
+pub(super) struct KeepArgs {
     /// Keep the workspace after the command
     #[arg(long)]
     keep: bool,
     /// Remove it after the command (the default)
     #[arg(long, conflicts_with = "keep")]
     rm: bool,
-    /// Restart policy of a kept workspace: never, on-failure or always
-    #[arg(long, value_name = "POLICY", default_value = "never")]
-    restart: String,
-    /// Shell for interactive sessions of a kept workspace
-    #[arg(long, value_name = "PATH", default_value = "/bin/sh")]
-    shell: String,
 }
 
 impl Args {
     /// The library's options.
     pub(super) fn options(&self) -> Result<RunOptions, Error> {
-        if let Some(error) = refused::network(&self.machine.network) {
-            return Err(error);
-        }
-        let (image, words) = self.image_and_words()?;
-        let CommandArgs { entrypoint, setup, variables, workdir, user, timeout, .. } = &self.command;
-        let MachineArgs { profile, memory, cpus, size_mib, hostname, backend, kernel, guest_init, mke2fs, .. } =
-            &self.machine;
-        let WorkspaceArgs { name, keep, restart, shell, .. } = &self.workspace;
-        Ok(RunOptions {
+        let spec = self.spec.named()?;
+        let described = spec.as_ref().is_some_and(|spec| spec.image.is_some() || spec.rootfs.is_some());
+        let (image, words) = self.image_and_words(described)?;
+        let mut options = RunOptions {
             command: self.command(words)?,
-            entrypoint: entrypoint.clone(),
-            setup: setup.lines()?,
-            name: name.clone(),
-            hostname: hostname.clone(),
-            env: environment::collect(variables)?,
-            workdir: workdir.clone(),
-            user: user.clone(),
-            shell: shell.clone(),
-            profile: profile.clone(),
-            memory_mib: *memory,
-            cpus: *cpus,
-            size_mib: *size_mib,
-            restart: restart.clone(),
-            backend: backend.clone(),
-            kernel: kernel.clone(),
-            guest_init: guest_init.clone(),
-            platform: self.source.platform()?,
-            pull: self.source.pull_options()?,
-            timeout: *timeout,
-            keep: *keep,
-            mke2fs: mke2fs.clone(),
-            ..RunOptions::new(image)
-        })
+            timeout: self.command.timeout,
+            keep: self.keeping.keep,
+            ..RunOptions::new(image.unwrap_or_default())
+        };
+        if let Some(spec) = spec {
+            spec.apply_to_run(&mut options)?;
+        }
+        if let Some(image) = image {
+            image.clone_into(&mut options.workspace.image);
+            options.workspace.rootfs = None;
+        }
+        self.definition.apply(&mut options.workspace)?;
+        Ok(options)
     }
 
-    /// The image, and the words of the command.
-    fn image_and_words(&self) -> Result<(&str, &[String]), Error> {
-        if let Some(image) = &self.image {
-            return Ok((image, &self.words));
+    /// The image, and the words of the command. Where a file describes the image, all words are the command's.
+    fn image_and_words(&self, described: bool) -> Result<(Option<&str>, &[String]), Error> {
+        if self.image.is_some() || described {
+            let words = match self.words.split_first() {
+                Some((dashes, words)) if described && dashes == "--" => words,
+                _ => &self.words[..],
+            };
+            return Ok((self.image.as_deref(), words));
         }
         match self.words.split_first() {
             // Other tools want `--` before the command; no program is called that.
-            Some((image, [dashes, words @ ..])) if dashes == "--" => Ok((image, words)),
-            Some((image, words)) => Ok((image, words)),
+            Some((image, [dashes, words @ ..])) if dashes == "--" => Ok((Some(image), words)),
+            Some((image, words)) => Ok((Some(image), words)),
             None => Err(Error::usage(
                 "`run` needs an image",
                 "name one, as in `microagent run docker.io/library/alpine:3.20 uname -a`",
@@ -267,8 +195,8 @@ mod tests {
     fn everything_after_the_image_belongs_to_the_guest() {
         let parsed = options(&["-e", "A=1", "alpine", "ls", "-e", "--memory", "x", "--", "-h"]).unwrap();
         assert_eq!(parsed.command, arguments(&["ls", "-e", "--memory", "x", "--", "-h"]));
-        assert_eq!(parsed.env.len(), 1);
-        assert_eq!(parsed.image, "alpine");
+        assert_eq!(parsed.workspace.env.len(), 1);
+        assert_eq!(parsed.workspace.image, "alpine");
     }
 
     #[test]
@@ -300,7 +228,7 @@ mod tests {
         std::fs::write(&file, "from the file").unwrap();
         let file = file.to_str().unwrap();
         let line = ["--setup", "one", "--setup-file", file, "--setup", "two", "--image", "alpine"];
-        assert_eq!(options(&line).unwrap().setup, ["one", "from the file", "two"]);
+        assert_eq!(options(&line).unwrap().workspace.setup, ["one", "from the file", "two"]);
     }
 
     #[test]
@@ -308,8 +236,11 @@ mod tests {
         let line =
             ["--memory", "1g", "--cpus", "3", "--size-mib", "2g", "--timeout", "2m", "--id", "x", "--keep", "alpine"];
         let parsed = options(&line).unwrap();
-        assert_eq!((parsed.memory_mib, parsed.cpus, parsed.size_mib), (Some(1024), Some(3), Some(2048)));
+        assert_eq!(
+            (parsed.workspace.memory_mib, parsed.workspace.cpus, parsed.workspace.size_mib),
+            (Some(1024), Some(3), Some(2048))
+        );
         assert_eq!((parsed.timeout, parsed.keep), (Some(Duration::from_mins(2)), true));
-        assert_eq!(parsed.name.as_deref(), Some("x"));
+        assert_eq!(parsed.workspace.name.as_deref(), Some("x"));
     }
 }

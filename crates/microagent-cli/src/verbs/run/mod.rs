@@ -3,17 +3,16 @@
 //! | file | idea |
 //! |---|---|
 //! | `arguments` | the flags, and the one rule they follow: exactly one source of the command |
-//! | `environment`, `setup` | `-e` and `--env-file`, `--setup` and `--setup-file`, in the order they were given |
 //! | `streams` | the guest's output on our own, byte for byte |
+//! | `planned` | what `--dry-run` shows |
 //! | `report`, `timing` | what is said afterwards |
 //! | `rehearse` | what is done afterwards, in the background |
 
 mod arguments;
-mod environment;
+pub(in crate::verbs) mod planned;
 mod rehearse;
 mod report;
-mod setup;
-mod streams;
+pub(in crate::verbs) mod streams;
 mod timing;
 
 pub(crate) use arguments::Args;
@@ -24,8 +23,9 @@ use crate::error::Error;
 use crate::output::{self, Format};
 use crate::signals::Signals;
 use microagent::{Plan, RunIo, RunReport, Templates};
+use planned::Planned;
 use rehearse::rehearse_template;
-use report::{Planned, summarise};
+use report::summarise;
 use streams::Outputs;
 use timing::tell_timing;
 
@@ -37,7 +37,7 @@ impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         self.refused.check()?;
         let mut options = self.options()?;
-        options.templates = if self.machine.cold { Templates::Off } else { context.templates() };
+        options.workspace.templates = if self.definition.machine.cold { Templates::Off } else { context.templates() };
         if self.result_port.is_some() {
             output::note(RESULT_PORT_NOTE);
         }
@@ -45,10 +45,10 @@ impl Action for Args {
             output::note(output::SUPERVISOR_NOTE);
         }
         if self.dry_run {
-            context.show(&Planned { plan: Plan::new(&options)? })?;
+            context.show(&Planned::of_run(Plan::of_run(&options)?))?;
             return Ok(DONE);
         }
-        let interrupt = options.interrupt.clone();
+        let interrupt = options.workspace.interrupt.clone();
         let signals = Signals::watch(move || interrupt.stop())?;
         let outputs = Outputs::new();
         let mut io = RunIo::default();

@@ -24,8 +24,8 @@ pub(super) fn rehearse_template(args: &Args, report: &RunReport, context: &Conte
     command.args(["--profile", &report.profile, "--backend", &report.response.backend]);
     command.args(["--memory", &report.resources.memory_mib.to_string()]);
     command.args(["--cpus", &report.resources.cpu_count.to_string()]);
-    pass_on(&mut command, "--kernel", args.machine.kernel.as_deref());
-    pass_on(&mut command, "--guest-init", args.machine.guest_init.as_deref());
+    pass_on(&mut command, "--kernel", args.definition.machine.kernel.as_deref());
+    pass_on(&mut command, "--guest-init", args.definition.machine.guest_init.as_deref());
     if let Some(engine) = std::env::var_os(ENGINE).filter(|engine| engine.as_encoded_bytes().contains(&b'/')) {
         command.env(ENGINE, std::path::absolute(&engine).unwrap_or_else(|_| engine.into()));
     }

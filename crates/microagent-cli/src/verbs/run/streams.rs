@@ -8,32 +8,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Standard input, for the guest.
-pub(super) fn stdin() -> Result<Box<dyn Read + Send>, Error> {
+pub(in crate::verbs) fn stdin() -> Result<Box<dyn Read + Send>, Error> {
     Ok(Box::new(duplicate(io::stdin())?))
 }
 
 /// The two outputs. They know whether the cursor of a terminal was left in the middle of a line.
-pub(super) struct Outputs {
+pub(in crate::verbs) struct Outputs {
     mid_line: Arc<AtomicBool>,
 }
 
 impl Outputs {
-    pub(super) fn new() -> Outputs {
+    pub(in crate::verbs) fn new() -> Outputs {
         Outputs { mid_line: Arc::default() }
     }
 
     /// Standard output, for the guest.
-    pub(super) fn stdout(&self) -> Result<Box<dyn Write + Send>, Error> {
+    pub(in crate::verbs) fn stdout(&self) -> Result<Box<dyn Write + Send>, Error> {
         self.output(io::stdout())
     }
 
     /// Standard error, for the guest.
-    pub(super) fn stderr(&self) -> Result<Box<dyn Write + Send>, Error> {
+    pub(in crate::verbs) fn stderr(&self) -> Result<Box<dyn Write + Send>, Error> {
         self.output(io::stderr())
     }
 
     /// Makes what is said next start on a line of its own.
-    pub(super) fn end_line(&self) {
+    pub(in crate::verbs) fn end_line(&self) {
         if self.mid_line.load(Ordering::Relaxed) {
             // A summary that runs on is still a summary.
             let _ = writeln!(io::stderr());

@@ -1,4 +1,4 @@
-//! A blank disk: a journalled ext4 filesystem in a sparse file, empty but for the directories of an overlay.
+//! A blank disk: a journalled ext4 filesystem in a sparse file, empty or with the directories of an overlay.
 
 use std::fs::File;
 use std::io;
@@ -19,30 +19,42 @@ use crate::rootfs::linux::FileType;
 /// `e2fsck` puts there what it finds lost, and would rather not have to make it on a damaged disk.
 const LOST_AND_FOUND_INODE: u32 = FIRST_FREE_INODE;
 
-/// The directories of an overlay, each with the number of its inode and its permissions. The guest would make them while it is waited for.
-const LAYERS: [(&[u8], u32, u16); 2] =
-    [(b"upper", FIRST_FREE_INODE + 1, 0o755), (b"work", FIRST_FREE_INODE + 2, 0o755)];
+/// The name of a directory, the number of its inode and its permissions.
+type Directory = (&'static [u8], u32, u16);
 
-/// Creates or replaces the file at `path` by a blank ext4 filesystem of `size` bytes.
+/// The directories of an overlay. The guest would make them while it is waited for.
+const LAYERS: [Directory; 2] = [(b"upper", FIRST_FREE_INODE + 1, 0o755), (b"work", FIRST_FREE_INODE + 2, 0o755)];
+
+/// Creates or replaces the file at `path` by an ext4 filesystem of `size` bytes with the empty directories of an overlay:
+/// the disk of a workspace.
 ///
 /// The file is sparse: a 10 GiB disk takes about 0.1 MB. It has a journal, 256-byte inodes (nanosecond times, dates past
 /// 2038), metadata checksums, and a random identity. The least size is 16 MiB, the most 16 TiB.
 pub fn format_blank_ext4(path: &Path, size: u64) -> Result<(), Error> {
-    let geometry = Geometry::of(size, 0)?;
-    write(path, size, &geometry).map_err(|source| Error::Write { what: "the blank disk", source })
+    format(path, size, &LAYERS)
 }
 
-fn write(path: &Path, size: u64, geometry: &Geometry) -> io::Result<()> {
+/// [`format_blank_ext4`] without any directory but `lost+found`: a disk for whatever somebody wants to put on it.
+pub fn format_empty_ext4(path: &Path, size: u64) -> Result<(), Error> {
+    format(path, size, &[])
+}
+
+fn format(path: &Path, size: u64, directories: &[Directory]) -> Result<(), Error> {
+    let geometry = Geometry::of(size, 0)?;
+    write(path, size, &geometry, directories).map_err(|source| Error::Write { what: "the blank disk", source })
+}
+
+fn write(path: &Path, size: u64, geometry: &Geometry, directories: &[Directory]) -> io::Result<()> {
     let identity = Identity::random()?;
     let file = File::options().write(true).create(true).truncate(true).open(path)?;
     file.set_len(size)?;
     let (filesystem, mut allocator) = Filesystem::begin(&file, geometry, &identity)?;
     let entry = |name, inode| Entry { name, inode, file_type: FileType::Directory };
-    let children = [(&b"lost+found"[..], LOST_AND_FOUND_INODE, 0o700)].into_iter().chain(LAYERS);
+    let children = [(&b"lost+found"[..], LOST_AND_FOUND_INODE, 0o700)].into_iter().chain(directories.iter().copied());
     let mut root = vec![entry(&b"."[..], ROOT_INODE), entry(b"..", ROOT_INODE)];
     root.extend(children.clone().map(|(name, inode, _)| entry(name, inode)));
     write_directory(&filesystem, &mut allocator, 0o755, &root)?;
-    let mut inodes = Inodes::up_to(LAYERS[1].1, geometry);
+    let mut inodes = Inodes::up_to(directories.last().map_or(LOST_AND_FOUND_INODE, |last| last.1), geometry);
     inodes.add_directory(ROOT_INODE, geometry);
     for (_, inode, permissions) in children {
         let empty = [entry(&b"."[..], inode), entry(b"..", ROOT_INODE)];

@@ -8,11 +8,15 @@ use crate::rootfs::crc32c::crc32c;
 
 pub(super) const SUPERBLOCK_SIZE: usize = 1024;
 pub(super) const DESCRIPTOR_SIZE: usize = 32;
+/// What tells a superblock from anything else.
+pub(super) const MAGIC: u16 = 0xEF53;
 
 const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const COMPAT_EXT_ATTR: u32 = 0x8;
 const COMPAT_DIR_INDEX: u32 = 0x20;
 const INCOMPAT_FILETYPE: u32 = 0x2;
+/// The journal is to be replayed.
+pub(super) const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_EXTENTS: u32 = 0x40;
 const INCOMPAT_FLEX_BG: u32 = 0x200;
 const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
@@ -51,7 +55,6 @@ pub(super) fn encode(
     journal_map: &Map,
     group: u64,
 ) -> [u8; SUPERBLOCK_SIZE] {
-    const MAGIC: u16 = 0xEF53;
     const CLEAN: u16 = 1;
     const CONTINUE_ON_ERROR: u16 = 1;
     const NEVER_BY_MOUNTS: u16 = u16::MAX;

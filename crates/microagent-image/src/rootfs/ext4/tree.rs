@@ -88,6 +88,11 @@ fn numbers(tree: &Tree, walk: &Walk) -> Vec<u32> {
     numbers
 }
 
+/// The least bytes that hold `tree` and leave a little room.
+pub(in crate::rootfs) fn least_size(tree: &Tree) -> Result<u64, Error> {
+    Ok(geometry(tree, &Walk::of(tree), None)?.blocks * BLOCK)
+}
+
 /// Measures that hold the tree, within `size` if that is given.
 fn geometry(tree: &Tree, walk: &Walk, size: Option<u64>) -> Result<Geometry, Error> {
     let content = content_blocks(tree, walk)?;

@@ -4,9 +4,10 @@ use std::fs::File;
 
 use super::links::PendingLinks;
 use super::{Attributes, Body, Children, Node, NodeId, Tree};
-use crate::rootfs::archive::{Archive, Entry, EntryKind, Metadata};
+use crate::rootfs::content::map_bytes;
 use crate::rootfs::limits::check;
 use crate::rootfs::{Error, path};
+use microagent_tar::{Archive, Entry, EntryKind, FileSource, Metadata};
 
 /// A file of this prefix removes its namesake in lower layers.
 const WHITEOUT: &[u8] = b".wh.";
@@ -20,14 +21,16 @@ const SYMLINK_MAX: u64 = 4095;
 pub(super) fn apply(tree: &mut Tree, layer: &File) -> Result<(), Error> {
     let layer = layer.try_clone().map_err(Error::ReadLayer)?;
     let limits = tree.limits.clone();
+    check("layer_bytes", FileSource::new(&layer)?.length(), limits.layer_bytes)?;
+    let archive_limits = limits.of_archive();
     if tree.children(NodeId::ROOT).is_some_and(|children| !children.is_empty()) {
-        let mut archive = Archive::new(&layer, &limits)?;
+        let mut archive = Archive::new(FileSource::new(&layer)?, &archive_limits);
         while let Some(entry) = archive.next_entry()? {
             tree.remove_whited_out(&entry.path)?;
         }
     }
     let mut pending = PendingLinks::default();
-    let mut archive = Archive::new(&layer, &limits)?;
+    let mut archive = Archive::new(FileSource::new(&layer)?, &archive_limits);
     while let Some(entry) = archive.next_entry()? {
         tree.usage.add_entry(&limits)?;
         tree.add_entry(entry, &mut pending)?;
@@ -163,7 +166,7 @@ impl Tree {
             EntryKind::Directory => Body::Directory(Children::new()),
             EntryKind::File { size, content } => {
                 self.usage.add_content(size, &self.limits)?;
-                self.usage.add_metadata(content.map_bytes(), &self.limits)?;
+                self.usage.add_metadata(map_bytes(&content), &self.limits)?;
                 Body::File { layer: self.layers.len() as u32, size, content }
             }
             EntryKind::Symlink(target) => {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::rootfs::tar_writer::{Item, TarWriter, pax_record};
+use microagent_testing::{Item, TarWriter, pax_record};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::io::Write;

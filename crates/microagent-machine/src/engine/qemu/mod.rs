@@ -97,7 +97,7 @@ impl Engine for Qemu {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            pause: false,
+            pause: true,
             snapshot: false,
             vsock: false,
             network: false,

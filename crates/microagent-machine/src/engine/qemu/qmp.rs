@@ -117,13 +117,13 @@ impl Monitor {
     }
 
     /// Stops the machine.
-    pub(super) fn stop(&mut self, deadline: Instant) -> Result<(), Error> {
+    pub(in crate::engine) fn stop(&mut self, deadline: Instant) -> Result<(), Error> {
         self.send("stop", json!({}))?;
         self.settle(deadline)
     }
 
     /// Has a machine go on that was stopped.
-    pub(super) fn go_on(&mut self) -> Result<(), Error> {
+    pub(in crate::engine) fn go_on(&mut self) -> Result<(), Error> {
         self.send("cont", json!({}))
     }
 

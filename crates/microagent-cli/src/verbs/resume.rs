@@ -1,0 +1,27 @@
+//! `microagent resume`
+
+use super::Action;
+use super::transition::Target;
+use crate::context::Context;
+use crate::error::Error;
+
+const EXAMPLES: &str = "\
+Examples:
+  microagent resume research";
+
+/// Have a paused workspace go on
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Why, for the workspace's events
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl Action for Args {
+    fn run(self, context: &Context) -> Result<u8, Error> {
+        self.target.change(context, |client, name| client.resume(name, self.reason.clone()))
+    }
+}

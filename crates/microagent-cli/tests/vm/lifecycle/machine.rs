@@ -1,0 +1,35 @@
+//! The processes of one workspace.
+
+use crate::host::Host;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::fs;
+
+/// How long a killed process may take to be gone, on a host that is very busy.
+const END: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
+/// Process id of the engine of a workspace that runs.
+pub(crate) fn engine(host: &Host, name: &str) -> u32 {
+    let directory = host.state().join("workspaces").join(name);
+    let opens = |pid: &u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| target.starts_with(&directory))
+    };
+    let found: Vec<u32> = host.engines().into_iter().filter(opens).collect();
+    assert_eq!(found.len(), 1, "engines of `{name}`");
+    found[0]
+}
+
+/// Process id of its supervisor.
+pub(crate) fn supervisor(host: &Host, name: &str) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", engine(host, name))).unwrap();
+    // The parent is the second field after the name, which is in parentheses.
+    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Kills a process, and waits until it is gone.
+pub(crate) fn kill(pid: u32) {
+    let pidfd = pidfd_open(Pid::from_raw(pid.cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
+    pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
+    assert_eq!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&END)).unwrap(), 1, "process {pid} does not end");
+}

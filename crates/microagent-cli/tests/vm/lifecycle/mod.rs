@@ -1,0 +1,7 @@
+//! The life of workspaces: `docs/lifecycle.md` performed.
+
+mod crash;
+pub(crate) mod machine;
+mod model;
+mod races;
+mod table;

@@ -1,0 +1,168 @@
+//! One machine from launch to its end.
+
+use super::Parts;
+use super::timing::Stopwatch;
+use crate::Error;
+use crate::attach::Attached;
+use crate::error::FailedRun;
+use microagent_machine::engine::{DiskMode, DiskSpec, Machine, MachineSpec};
+use microagent_protocol::{Boot, Disk, Mount, Request};
+use microagent_state::{Workspace, WorkspaceRecord};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long flushing and unmounting a workspace's disk may take.
+const SHUTDOWN_LIMIT: Duration = Duration::from_mins(2);
+
+/// Bytes of host entropy a guest gets: what the kernel's generator holds, twice over.
+const ENTROPY: usize = 64;
+
+/// Most of the console that is searched for the reason of a failure.
+const CONSOLE_TAIL: usize = 16 << 10;
+
+const BASE_SERIAL: &str = "base";
+const WORKSPACE_SERIAL: &str = "workspace";
+
+/// The disks of a workspace's machine.
+pub(crate) fn disks(base: PathBuf, workspace: PathBuf, mode: DiskMode) -> Vec<DiskSpec> {
+    vec![
+        DiskSpec { path: base, serial: BASE_SERIAL.to_owned(), mode: DiskMode::ReadOnly },
+        DiskSpec { path: workspace, serial: WORKSPACE_SERIAL.to_owned(), mode },
+    ]
+}
+
+/// What makes a machine that is nobody's a workspace's.
+pub(crate) fn boot_request(
+    hostname: &str,
+    base_filesystem: &str,
+    mounts: &[Mount],
+    epoch_ns: u64,
+) -> Result<Request, Error> {
+    let mut entropy = vec![0; ENTROPY];
+    getrandom::fill(&mut entropy).map_err(|_| Error::Entropy)?;
+    let mut machine_id = [0; 16];
+    getrandom::fill(&mut machine_id).map_err(|_| Error::Entropy)?;
+    Ok(Request::Boot(Boot {
+        base: Disk { serial: BASE_SERIAL.to_owned(), filesystem: base_filesystem.to_owned() },
+        workspace: Disk { serial: WORKSPACE_SERIAL.to_owned(), filesystem: "ext4".to_owned() },
+        mounts: mounts.to_vec(),
+        hostname: hostname.to_owned(),
+        machine_id: format!("{:032x}", u128::from_ne_bytes(machine_id)),
+        epoch_ns,
+        entropy,
+    }))
+}
+
+pub(crate) struct Session {
+    machine: Machine,
+    attached: Arc<Attached>,
+    serial_log: PathBuf,
+}
+
+/// The machine of a workspace.
+pub(crate) fn spec(parts: &Parts, workspace: &Workspace, record: &WorkspaceRecord, attached: &Attached) -> MachineSpec {
+    let mode = if record.disposable { DiskMode::Scratch } else { DiskMode::Durable };
+    let own = disks(record.base_path.clone(), workspace.disk(), mode);
+    MachineSpec {
+        kernel: parts.kernel.image.clone(),
+        initramfs: parts.initramfs.path.clone(),
+        memory_mib: record.resources.memory_mib,
+        cpus: record.resources.cpu_count,
+        disks: own.into_iter().chain(attached.specs.iter().cloned()).collect(),
+        serial_log: workspace.serial_log(),
+        engine_log: workspace.engine_log(),
+    }
+}
+
+impl Session {
+    pub(crate) fn new(machine: Machine, workspace: &Workspace, attached: Arc<Attached>) -> Session {
+        Session { machine, attached, serial_log: workspace.serial_log() }
+    }
+
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(crate) fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// Waits for the guest and makes it the machine of this workspace.
+    pub(crate) fn boot(
+        &mut self,
+        record: &WorkspaceRecord,
+        watch: &mut Stopwatch,
+        limit: Instant,
+    ) -> Result<(), Error> {
+        self.machine.engine_up(limit)?;
+        watch.lap(|timing| &mut timing.engine_ms);
+        let epoch_ns = self.machine.guest_up(limit)?;
+        watch.lap(|timing| &mut timing.guest_ms);
+        let request = boot_request(&record.hostname, &record.base_filesystem, &self.attached.mounts, epoch_ns)?;
+        self.machine.channel().call(&request)?.wait(Some(limit))?;
+        watch.lap(|timing| &mut timing.assemble_ms);
+        Ok(())
+    }
+
+    /// Ends what still runs and unmounts the disks, so that what was written is there at the next start.
+    pub(crate) fn shut_down(&self) -> Result<(), Error> {
+        let limit = Instant::now() + SHUTDOWN_LIMIT;
+        self.machine.channel().call(&Request::Shutdown)?.wait(Some(limit))?;
+        Ok(())
+    }
+
+    /// Ends the machine. What can go wrong with that leaves nothing to do: dropping it tries again.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.machine.kill();
+    }
+
+    /// Turns what a caller of the guest saw into what happened to the machine.
+    pub(crate) fn explain(
+        &mut self,
+        error: Error,
+        limit: Option<(Instant, Duration)>,
+        record: &WorkspaceRecord,
+    ) -> Error {
+        use microagent_machine::Error as Cause;
+        // The caller's limit, that is; when one of our own passes, the machine failed.
+        if matches!(error, Error::Machine(Cause::DeadlinePassed))
+            && let Some(late) = timed_out(limit, record)
+        {
+            return late;
+        }
+        match error {
+            Error::Machine(Cause::RequestTooLong { .. }) => error,
+            Error::Machine(cause) => {
+                let source = Box::new(self.machine.explain(cause));
+                Error::MachineFailed {
+                    run: Box::new(failed_run(record)),
+                    source,
+                    console: last_words(&self.serial_log),
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+/// That the caller's limit has passed, if it has.
+pub(crate) fn timed_out(limit: Option<(Instant, Duration)>, record: &WorkspaceRecord) -> Option<Error> {
+    let (deadline, timeout) = limit?;
+    (Instant::now() >= deadline).then(|| Error::TimedOut { run: Box::new(failed_run(record)), timeout })
+}
+
+fn failed_run(record: &WorkspaceRecord) -> FailedRun {
+    FailedRun { workspace: record.name.clone(), backend: record.backend.clone(), engine: record.engine.clone() }
+}
+
+/// The line of the guest's console that says why it died, if one does.
+fn last_words(serial_log: &Path) -> Option<String> {
+    const TELLING: [&str; 4] = ["Kernel panic", "microagent-guest:", "Out of memory", "BUG:"];
+    let bytes = std::fs::read(serial_log).ok()?;
+    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(CONSOLE_TAIL)..]).into_owned();
+    let line = text.lines().find(|line| TELLING.iter().any(|word| line.contains(word)))?;
+    // Without the kernel's time stamp.
+    let line = line.strip_prefix('[').and_then(|line| line.split_once("] ")).map_or(line, |(_, said)| said);
+    Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
+}
