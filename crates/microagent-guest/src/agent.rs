@@ -4,6 +4,7 @@
 //! result and gives the port as many of them as it takes. What bounds memory: a stream holds at most its window, output is
 //! read only while the outbox is short, requests only while it is not long.
 
+use crate::forward::{Forwards, Ready};
 use crate::outbox::{OUTPUT_LIMIT, Outbox, REQUEST_LIMIT};
 use crate::port::Port;
 use crate::process::{Process, push_reply};
@@ -83,6 +84,8 @@ pub(crate) struct Agent {
     pub(super) processes: BTreeMap<u32, Process>,
     /// The command each open stream belongs to.
     pub(super) streams: BTreeMap<u32, u32>,
+    /// Connections that lead through the channel.
+    pub(super) forwards: Forwards,
     /// Processes that flush the disks, each with the call that waits for it.
     pub(super) flushes: Vec<(Pid, u32)>,
 }
@@ -95,6 +98,7 @@ enum Source {
     Report(u32),
     Stdin(u32),
     Output(u32, usize),
+    Forward(Ready),
 }
 
 impl Agent {
@@ -114,6 +118,7 @@ impl Agent {
             life: Life::Waiting,
             processes: BTreeMap::new(),
             streams: BTreeMap::new(),
+            forwards: Forwards::default(),
             flushes: Vec::new(),
         })
     }
@@ -146,9 +151,11 @@ impl Agent {
                 Source::Output(call, which) => {
                     self.with(call, |process, outbox| process.outputs[which].pump(outbox));
                 }
+                Source::Forward(ready) => self.forward(ready, events),
             }
         }
         self.finish_commands();
+        self.forwards.finish();
         self.flush()
     }
 
@@ -183,6 +190,18 @@ impl Agent {
                     if let Some(pipe) = output.readable_when() {
                         watch(Source::Output(call, which), pipe, PollFlags::IN);
                     }
+                }
+            }
+        }
+        for (ready, fd, events) in self.forwards.watched(unsent < OUTPUT_LIMIT) {
+            watch(Source::Forward(ready), fd, events);
+        }
+        if let Life::Ready(workspace) = &self.life
+            && self.forwards.have_room()
+        {
+            for (call, socket) in self.forwards.awaited() {
+                if let Some(listener) = workspace.sockets.get(socket) {
+                    watch(Source::Forward(Ready::Accept(call)), listener.as_fd(), PollFlags::IN);
                 }
             }
         }
@@ -221,6 +240,9 @@ impl Agent {
     fn take(&mut self, frame: &Frame) -> Result<(), Closed> {
         if frame.kind == Kind::Call {
             return self.answer(frame.id, &frame.payload);
+        }
+        if self.forwards.has_stream(frame.id) {
+            return Ok(self.forwards.take(frame, &mut self.outbox)?);
         }
         let process = self.streams.get(&frame.id).and_then(|call| self.processes.get_mut(call));
         match frame.kind {
@@ -297,6 +319,7 @@ impl Agent {
     fn all_ended(&mut self) {
         match std::mem::replace(&mut self.life, Life::Spent) {
             Life::Stopping(call, workspace, then) => {
+                self.end_forwards();
                 self.processes.values_mut().for_each(|process| process.abandon_output(&mut self.outbox));
                 self.finish_commands();
                 let mut dismantled = workspace.dismantle();

@@ -92,7 +92,8 @@ fn system<T>(action: &str, result: rustix::io::Result<T>) -> Result<T, Refusal> 
     result.map_err(|error| refusal(RefusalCode::System, format!("cannot {action} for the command: {error}")))
 }
 
-fn find_user(specification: &str) -> Result<User, Refusal> {
+/// Finds a user of the workspace this process is in.
+pub(crate) fn find_user(specification: &str) -> Result<User, Refusal> {
     User::resolve(specification, &read_database("/etc/passwd")?, &read_database("/etc/group")?)
         .map_err(|error: UserError| refusal(RefusalCode::UserUnknown, error))
 }

@@ -6,6 +6,7 @@
 //! differs from its image only by what was done in it. A command that edits one of the files gets its own copy, like
 //! anywhere else.
 
+use crate::{private, trust};
 use microagent_protocol::Boot;
 use std::fs::{self, Permissions};
 use std::io;
@@ -20,6 +21,18 @@ pub(crate) fn write(layer: &Path, base: &Path, boot: &Boot) -> io::Result<()> {
     for directory in MOUNT_POINTS {
         fs::create_dir_all(layer.join(directory))?;
     }
+    if fs::symlink_metadata(base.join("run")).map_or(true, |run| run.is_dir()) {
+        for directory in private::mount_points(boot) {
+            fs::create_dir_all(layer.join(directory))?;
+        }
+        let (from, to) = (base.join("run"), layer.join("run"));
+        if from.is_dir() && to.is_dir() {
+            copy_owner_and_mode(&from, &to)?;
+        }
+    }
+    if !boot.trust.is_empty() {
+        trust::write_layer(layer, base, &boot.trust)?;
+    }
     let base_etc = base.join("etc");
     // An image whose `/etc` is not a directory keeps it: the layer would hide it.
     if fs::symlink_metadata(&base_etc).is_ok_and(|etc| !etc.is_dir()) {
@@ -33,6 +46,9 @@ pub(crate) fn write(layer: &Path, base: &Path, boot: &Boot) -> io::Result<()> {
     let name = &boot.hostname;
     fs::write(etc.join("hostname"), format!("{name}\n"))?;
     fs::write(etc.join("hosts"), format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"))?;
+    if let Some(network) = &boot.network {
+        fs::write(etc.join("resolv.conf"), format!("nameserver {}\n", network.resolver))?;
+    }
     // Also for images without one: a file that exists is never filled in by a tool with an id that copies would share.
     let machine_id = etc.join("machine-id");
     fs::write(&machine_id, format!("{}\n", boot.machine_id))?;
@@ -61,6 +77,11 @@ mod tests {
             machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
             epoch_ns: 0,
             entropy: vec![0; 32],
+            network: None,
+            trust: Vec::new(),
+            roots: String::new(),
+            secrets: false,
+            sockets: Vec::new(),
         }
     }
 

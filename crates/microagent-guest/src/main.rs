@@ -14,7 +14,9 @@
 //! 4. A [`process`] is a command as the agent sees it, with its [`streams`], its [`terminal`] and its [`session`]; [`command`] is what
 //!    happens on the other side of the fork, with [`users`] and [`lookup`].
 //! 5. A [`task`] is a process too, of the agent's own: it works on files. What a workspace [`changes`] is one of them.
-//! 6. A [`rehearsal`] is this program once more, as a command that does a little of everything.
+//! 6. The [`network`] interface is a workspace's, and so is what it [`trust`]s and each [`secret`] it is given. A [`forward`] is a
+//!    connection that leads through the channel.
+//! 7. A [`rehearsal`] is this program once more, as a command that does a little of everything.
 //!
 //! There is one thread and one loop. Nothing a command or the host does can block it.
 
@@ -25,18 +27,22 @@ mod command;
 mod console;
 mod disks;
 mod ext4;
+mod forward;
 mod identity;
 mod layer;
 mod lookup;
 mod modules;
 mod mounts;
+mod network;
 mod outbox;
 mod port;
+mod private;
 mod process;
 mod processors;
 mod refusal;
 mod rehearsal;
 mod requests;
+mod secret;
 mod session;
 mod stats;
 mod streams;
@@ -44,6 +50,7 @@ mod streams;
 mod sys;
 mod task;
 mod terminal;
+mod trust;
 mod users;
 mod vmstat;
 mod workspace;

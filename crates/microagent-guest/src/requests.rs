@@ -4,9 +4,9 @@ use crate::agent::{Agent, Closed, Life, Then};
 use crate::identity::{self, uptime_ms};
 use crate::process::{Process, TaskStreams};
 use crate::refusal::{quoted, refusal};
-use crate::stats;
 use crate::sys::{self, Fork};
 use crate::workspace::{self, Workspace};
+use crate::{private, stats};
 use microagent_protocol::{Boot, Exec, Kind, Recipients, Refusal, RefusalCode, Reply, Request, WindowSize};
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,11 @@ impl Agent {
                 | Request::Unpack { .. }
                 | Request::Changes { .. }
                 | Request::PackLayer { .. }
+                | Request::Secret { .. }
                 | Request::Grow),
             ) => self.task(call, &request).map(|()| None),
+            Ok(Request::Connect { port, input, output }) => self.connect(call, port, input, output).map(|()| None),
+            Ok(Request::Accept { socket, input, output }) => self.accept(call, socket, input, output).map(|()| None),
             Ok(Request::Sync) => self.sync(call).map(|()| None),
             Ok(Request::Shutdown) => match self.shutdown(call, Then::Spent) {
                 Ok(()) => return self.reap_ended(),
@@ -56,6 +59,7 @@ impl Agent {
         };
         let start = uptime_ms();
         identity::check(boot)?;
+        private::check(boot)?;
         // What a failed attempt leaves half done cannot be told from what a second one finds.
         self.life = Life::Spent;
         self.life = Life::Ready(Workspace::assemble(boot)?);
@@ -77,7 +81,9 @@ impl Agent {
             Request::Pack { output, .. } | Request::Changes { output } | Request::PackLayer { output } => {
                 TaskStreams { output: Some(output), input: None }
             }
-            Request::Unpack { input, .. } => TaskStreams { output: None, input: Some(input) },
+            Request::Unpack { input, .. } | Request::Secret { input, .. } => {
+                TaskStreams { output: None, input: Some(input) }
+            }
             _ => TaskStreams::default(),
         };
         let outputs: Vec<u32> = streams.output.into_iter().collect();
@@ -87,13 +93,13 @@ impl Agent {
         self.follow(call, started, &outputs, streams.input)
     }
 
-    fn check_streams(&self, call: u32, outputs: &[u32], input: Option<u32>) -> Result<(), Refusal> {
+    pub(super) fn check_streams(&self, call: u32, outputs: &[u32], input: Option<u32>) -> Result<(), Refusal> {
         let streams: Vec<u32> = outputs.iter().copied().chain(input).collect();
-        if self.processes.contains_key(&call) {
-            return Err(refusal(RefusalCode::BadRequest, format!("call {call} is still running a command")));
+        if self.processes.contains_key(&call) || self.forwards.has(call) {
+            return Err(refusal(RefusalCode::BadRequest, format!("call {call} is still under way")));
         }
         let doubled = (1..streams.len()).any(|at| streams[..at].contains(&streams[at]));
-        if doubled || streams.iter().any(|id| self.streams.contains_key(id)) {
+        if doubled || streams.iter().any(|id| self.streams.contains_key(id) || self.forwards.has_stream(*id)) {
             return Err(refusal(RefusalCode::BadRequest, format!("streams {streams:?} are not all new and different")));
         }
         Ok(())
@@ -196,7 +202,7 @@ impl Agent {
     }
 }
 
-fn not_ready() -> Refusal {
+pub(super) fn not_ready() -> Refusal {
     refusal(RefusalCode::WrongState, "the machine is not booted, or is shutting down")
 }
 

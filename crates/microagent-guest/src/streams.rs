@@ -112,13 +112,15 @@ pub(crate) struct Input {
     ended: bool,
     /// Where it is a terminal: whether what was typed last has not been ended as a line.
     terminal: Option<bool>,
+    /// It is a connection, of which the other direction may go on.
+    connection: bool,
 }
 
 impl Input {
     /// Feeds the other end of `pipe`, which is non-blocking.
     pub(crate) fn new(id: u32, pipe: OwnedFd) -> Input {
         let (window, pending) = (ReceiveWindow::default(), VecDeque::new());
-        Input { id, pipe: Some(pipe), window, pending, ended: false, terminal: None }
+        Input { id, pipe: Some(pipe), window, pending, ended: false, terminal: None, connection: false }
     }
 
     /// Types at a terminal, of which this is the master, non-blocking.
@@ -126,9 +128,19 @@ impl Input {
         Input { terminal: Some(false), ..Input::new(id, master) }
     }
 
+    /// Feeds a connection, non-blocking.
+    pub(crate) fn of_connection(id: u32, socket: OwnedFd) -> Input {
+        Input { connection: true, ..Input::new(id, socket) }
+    }
+
     /// The stream's id.
     pub(crate) fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Whether the stream is over.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.pipe.is_none()
     }
 
     /// The pipe, while open, and whether there is something to write to it. Even when there is not, it must be watched: the
@@ -165,6 +177,10 @@ impl Input {
         while let Some(pipe) = &self.pipe {
             if self.pending.is_empty() {
                 if self.ended {
+                    if self.connection {
+                        // One that is gone needs no closing.
+                        let _ = rustix::net::shutdown(pipe, rustix::net::Shutdown::Write);
+                    }
                     self.pipe = None;
                 }
                 return;

@@ -8,6 +8,7 @@ use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 use std::ffi::{CStr, CString, c_int};
 use std::mem::MaybeUninit;
+use std::net::Ipv4Addr;
 use std::{io, ptr};
 
 /// Highest signal number of Linux.
@@ -175,21 +176,72 @@ pub(crate) fn resize_ext4(directory: impl AsFd, blocks: u64) -> Result<()> {
     check(unsafe { libc::ioctl(directory.as_fd().as_raw_fd(), RESIZE_EXT4, &raw const blocks) }).map(drop)
 }
 
+/// A request about a network interface, about nothing yet.
+fn interface_request(name: &CStr) -> libc::ifreq {
+    // SAFETY: an all-zero `ifreq` is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The name is cut to its field, and ended by the zeroes.
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.to_bytes()) {
+        *to = from.cast_signed();
+    }
+    request
+}
+
 /// Brings a network interface up.
 pub(crate) fn interface_up(socket: impl AsFd, name: &CStr) -> Result<()> {
-    let socket = socket.as_fd().as_raw_fd();
-    // SAFETY: an all-zero `ifreq` is valid; the name is cut to its field and ended by the zeroes; both calls read and write
-    // the flags, which is the member of the union that `SIOCGIFFLAGS` initialises.
+    change_flags(socket, name, |flags| flags | libc::IFF_UP as libc::c_short)
+}
+
+/// Takes a network interface down.
+pub(crate) fn interface_down(socket: impl AsFd, name: &CStr) -> Result<()> {
+    change_flags(socket, name, |flags| flags & !(libc::IFF_UP as libc::c_short))
+}
+
+fn change_flags(socket: impl AsFd, name: &CStr, change: impl FnOnce(libc::c_short) -> libc::c_short) -> Result<()> {
+    let (socket, mut request) = (socket.as_fd().as_raw_fd(), interface_request(name));
+    // SAFETY: both calls read and write the flags, which is the member of the union that `SIOCGIFFLAGS` initialises.
     unsafe {
-        let mut request: libc::ifreq = std::mem::zeroed();
-        for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.to_bytes()) {
-            *to = from.cast_signed();
-        }
         check(libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request))?;
-        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
-        check(libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request))?;
+        request.ifr_ifru.ifru_flags = change(request.ifr_ifru.ifru_flags);
+        check(libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request)).map(drop)
     }
-    Ok(())
+}
+
+/// Gives a network interface an address; none if it is unspecified.
+pub(crate) fn set_interface_address(socket: impl AsFd, name: &CStr, address: Ipv4Addr) -> Result<()> {
+    let mut request = interface_request(name);
+    request.ifr_ifru.ifru_addr = socket_address(address);
+    // SAFETY: the call reads the address, which has just been set.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFADDR, &raw const request) }).map(drop)
+}
+
+/// Says how large the network is that it is in.
+pub(crate) fn set_interface_mask(socket: impl AsFd, name: &CStr, mask: Ipv4Addr) -> Result<()> {
+    let mut request = interface_request(name);
+    request.ifr_ifru.ifru_netmask = socket_address(mask);
+    // SAFETY: the call reads the mask, which has just been set.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFNETMASK, &raw const request) }).map(drop)
+}
+
+/// Sends everything that goes nowhere else to `gateway`.
+pub(crate) fn add_default_route(socket: impl AsFd, gateway: Ipv4Addr) -> Result<()> {
+    // SAFETY: an all-zero `rtentry` is valid: its pointer names no device.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_gateway = socket_address(gateway);
+    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    // SAFETY: the call reads the route.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCADDRT, &raw const route) }).map(drop)
+}
+
+/// `struct sockaddr_in`: family, port, address, and zeroes.
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut data = [0; 14];
+    for (to, from) in data[2..6].iter_mut().zip(address.octets()) {
+        *to = from.cast_signed();
+    }
+    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
 }
 
 fn check(result: c_int) -> Result<c_int> {

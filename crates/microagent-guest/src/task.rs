@@ -6,7 +6,7 @@
 
 use crate::command::Pipes;
 use crate::refusal::{quoted, refusal};
-use crate::{changes, ext4, processors, sys};
+use crate::{changes, ext4, processors, secret, sys};
 use microagent_protocol::{FileKind, FileStat, Owner, Refusal, RefusalCode, Reply, Request};
 use microagent_tar::{Error, Ownership, UnpackOptions};
 use rustix::fd::BorrowedFd;
@@ -46,7 +46,8 @@ pub(crate) fn outcome(report: &[u8]) -> Option<Result<Vec<u8>, Refusal>> {
 /// What belongs to the workspace as a whole lies outside of it.
 fn prepare(request: &Request, workspace: BorrowedFd<'_>, pipes: &Pipes) -> Result<(), Refusal> {
     let system = |error| refusal(RefusalCode::System, format!("cannot get to work: {error}"));
-    if matches!(request, Request::Stat { .. } | Request::Pack { .. } | Request::Unpack { .. }) {
+    if matches!(request, Request::Stat { .. } | Request::Pack { .. } | Request::Unpack { .. } | Request::Secret { .. })
+    {
         move_into_link_name_space(workspace, Some(LinkNameSpaceType::Mount)).map_err(system)?;
     }
     pipes.connect().map_err(system)?;
@@ -65,6 +66,7 @@ fn answer(request: &Request) -> Result<Reply, Refusal> {
         Request::Unpack { directory, owner, .. } => unpack(absolute(directory)?, *owner).map(|()| Reply::Done),
         Request::Changes { .. } => changes::list(stdout()).map(|()| Reply::Done),
         Request::PackLayer { .. } => changes::pack(stdout()).map(|()| Reply::Done),
+        Request::Secret { name, user, .. } => secret::store(name, user).map(|()| Reply::Done),
         Request::Grow => ext4::grow().map(Reply::Grown),
         _ => Err(refusal(RefusalCode::UnknownVerb, "it is no task")),
     }

@@ -6,8 +6,9 @@
 //! or renamed in there is seen by the agent.
 
 use crate::mounts::{self, Mounted};
+use crate::private::{self, Sockets};
 use crate::refusal::{quoted, refusal};
-use crate::{disks, ext4, identity, layer, sys};
+use crate::{disks, ext4, identity, layer, network, sys, trust};
 use microagent_protocol::{Boot, Disk, Refusal, RefusalCode};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -18,6 +19,7 @@ use rustix::process::{chdir, chroot};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::CStr;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +46,10 @@ pub(crate) struct Workspace {
     terminals: OwnedFd,
     /// More disks, in the order in which they were mounted.
     mounted: Vec<Mounted>,
+    /// Its sockets that lead to the host.
+    pub(crate) sockets: Sockets,
+    /// Its address, where it has a network.
+    pub(crate) address: Option<Ipv4Addr>,
 }
 
 impl Workspace {
@@ -63,8 +69,12 @@ impl Workspace {
         if !mounted.is_empty() {
             mounts::prepare_targets(&mounted).map_err(in_layers)?;
         }
-        let (namespace, terminals) = build_namespace(&mounted)?;
-        Ok(Workspace { namespace, terminals, mounted })
+        let bundle = trust::bundle(BASE.as_ref(), &boot.roots, &boot.trust).map_err(in_layers)?;
+        let (namespace, terminals, sockets) = build_namespace(boot, &mounted, &bundle)?;
+        if let Some(network) = &boot.network {
+            network::bring_up(network)?;
+        }
+        Ok(Workspace { namespace, terminals, mounted, sockets, address: boot.network.map(|network| network.address) })
     }
 
     /// The namespace commands enter.
@@ -80,7 +90,7 @@ impl Workspace {
     /// Takes the workspace apart, when no process is left in it. On success its disks are consistent and at rest.
     pub(crate) fn dismantle(self) -> Result<(), Refusal> {
         // The namespace goes with the last reference to it, and all its mounts with it.
-        drop((self.namespace, self.terminals));
+        drop((self.namespace, self.terminals, self.sockets));
         // One that fails keeps no other from being put to rest.
         let mounted = self.mounted.iter().rev().map(Mounted::put_to_rest).fold(Ok(()), Result::and);
         put_to_rest(DISK)
@@ -95,6 +105,7 @@ pub(crate) fn let_go() -> Result<(), Refusal> {
         .map_err(|error| refusal(RefusalCode::System, format!("cannot unmount the workspace's base: {error}")))?;
     fs::remove_dir_all(LAYER)
         .map_err(|error| refusal(RefusalCode::System, format!("cannot remove the workspace's layer: {error}")))?;
+    network::take_down()?;
     disks::unbind()
 }
 
@@ -142,7 +153,7 @@ type MountError = (&'static str, Errno);
 
 /// Builds the workspace's mounts in a copy of our namespace, and comes back without it. No fork is needed: a descriptor
 /// keeps the copy alive, and another the terminals in it.
-fn build_namespace(mounted: &[Mounted]) -> Result<(OwnedFd, OwnedFd), Refusal> {
+fn build_namespace(boot: &Boot, mounted: &[Mounted], bundle: &[u8]) -> Result<(OwnedFd, OwnedFd, Sockets), Refusal> {
     let failed = |(what, error): MountError| {
         refusal(RefusalCode::MountFailed, format!("cannot mount {what} of the workspace: {error}"))
     };
@@ -151,8 +162,9 @@ fn build_namespace(mounted: &[Mounted]) -> Result<(OwnedFd, OwnedFd), Refusal> {
     let views = mounts::views(mounted)?;
     sys::unshare_mounts().map_err(namespace)?;
     let built = mount_root().map_err(failed).and_then(|()| mounts::show(mounted, &views)).and_then(|()| {
+        let sockets = private::prepare(boot, bundle)?;
         let terminals = rustix::fs::open("/dev/pts", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Ok((open_namespace().map_err(namespace)?, terminals.map_err(|error| failed(("devpts", error)))?))
+        Ok((open_namespace().map_err(namespace)?, terminals.map_err(|error| failed(("devpts", error)))?, sockets))
     });
     move_into_link_name_space(ours.as_fd(), Some(LinkNameSpaceType::Mount)).map_err(namespace)?;
     built

@@ -215,6 +215,7 @@ fn refusal_code(code: RefusalCode) -> &'static str {
         RefusalCode::UserUnknown => "user_unknown",
         RefusalCode::WorkingDirectory => "working_directory",
         RefusalCode::NoSuchProcess => "no_such_process",
+        RefusalCode::ConnectionRefused => "connection_refused",
         RefusalCode::FileMissing => "file_missing",
         RefusalCode::FileAccess => "file_access",
         RefusalCode::FileConflict => "file_conflict",
@@ -228,6 +229,7 @@ fn refusal_code(code: RefusalCode) -> &'static str {
 fn refusal_kind(code: RefusalCode) -> FaultKind {
     match code {
         RefusalCode::BadRequest => FaultKind::Usage,
+        RefusalCode::ConnectionRefused => FaultKind::Transient,
         RefusalCode::WorkingDirectory | RefusalCode::CommandNotExecutable | RefusalCode::Cancelled => {
             FaultKind::Permanent
         }

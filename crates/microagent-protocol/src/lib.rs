@@ -37,10 +37,10 @@ pub use fault::{Fault, FaultKind, FaultReport};
 pub use flow::{CreditExceeded, ReceiveWindow, SendWindow};
 pub use frame::{Decoder, Frame, FrameError, Kind};
 pub use message::{
-    Boot, Capacity, Change, ChangeKind, Disk, Exec, Exit, FileKind, FileStat, Hello, Mount, Owner, Recipients, Refusal,
-    RefusalCode, Reply, Request, Stats, WindowSize,
+    Boot, Capacity, Change, ChangeKind, Disk, Exec, Exit, FileKind, FileStat, Hello, Mount, Network, Owner, PRIVATE,
+    Recipients, Refusal, RefusalCode, Reply, Request, SECRETS, Stats, TRUST, WindowSize,
 };
 
 /// Version of the conversation. Host and guest must agree on it exactly: the host embeds the agent it was built with, so
 /// the two differ only if something is wrong.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;

@@ -2,6 +2,7 @@
 //! frames.
 
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 
 /// The guest's first word: it is up, and nothing is attached to it yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,35 @@ pub enum Request {
         /// Stream the guest sends the archive on.
         output: u32,
     },
+    /// Connect to a TCP port of the workspace, on its loopback interface or its own address. Answered by [`Reply::Done`] when the connection
+    /// is there; its two directions are the streams then, and end as it does.
+    Connect {
+        /// The port.
+        port: u16,
+        /// Stream of what the host sends.
+        input: u32,
+        /// Stream of what the guest sends.
+        output: u32,
+    },
+    /// Wait for a process of the workspace to connect to one of [`Boot::sockets`]. Answered by [`Reply::Done`] when one has; the two
+    /// directions of that connection are the streams then. Connections queue until they are asked for.
+    Accept {
+        /// Name of the socket.
+        socket: String,
+        /// Stream of what the host sends.
+        input: u32,
+        /// Stream of what the guest sends.
+        output: u32,
+    },
+    /// Put a secret into its file below [`SECRETS`], of which its owner alone can read it. Answered by [`Reply::Done`].
+    Secret {
+        /// Name of the file.
+        name: String,
+        /// Whose it is: `USER[:GROUP]` as in [`Exec::user`].
+        user: String,
+        /// Stream the host sends the value on.
+        input: u32,
+    },
     /// Make the file system of the workspace's disk as large as the disk is. Answered by [`Reply::Grown`].
     Grow,
     /// Say what the machine is busy with. Answered by [`Reply::Stats`].
@@ -119,6 +149,45 @@ pub struct Boot {
     pub epoch_ns: u64,
     /// Host entropy for the guest kernel's random number generator; at least 32 bytes.
     pub entropy: Vec<u8>,
+    /// How the network interface is used. Without it, it is left down.
+    #[serde(default)]
+    pub network: Option<Network>,
+    /// Certificates in PEM that programs of the workspace are to trust, beyond those the image does. With any, the bundle of all of them is
+    /// [`TRUST`].
+    #[serde(default)]
+    pub trust: Vec<String>,
+    /// Certificates in PEM that are trusted besides where the image has no bundle of its own: programs that are told of ours look nowhere else.
+    #[serde(default)]
+    pub roots: String,
+    /// Whether [`Request::Secret`] may follow.
+    #[serde(default)]
+    pub secrets: bool,
+    /// Names of Unix sockets below [`PRIVATE`] that lead to the host: see [`Request::Accept`].
+    #[serde(default)]
+    pub sockets: Vec<String>,
+}
+
+/// Directory of the files that the agent gives a workspace, in memory.
+pub const PRIVATE: &str = "/run/microagent";
+
+/// Bundle of the certificates that are trusted in a workspace.
+pub const TRUST: &str = "/run/microagent/ca-certificates.crt";
+
+/// Directory of secrets, in memory.
+pub const SECRETS: &str = "/run/secrets";
+
+/// How the network interface is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// The guest's address.
+    pub address: Ipv4Addr,
+    /// How many of its bits are the network's.
+    pub prefix: u8,
+    /// The way to everything beyond that.
+    pub gateway: Ipv4Addr,
+    /// Who knows the addresses of names.
+    pub resolver: Ipv4Addr,
 }
 
 /// A block device and what is on it.
@@ -400,6 +469,8 @@ pub enum RefusalCode {
     DiskFull,
     /// It was given up because a signal said so.
     Cancelled,
+    /// Nobody listens there.
+    ConnectionRefused,
     /// The guest kernel refused: out of memory, out of processes.
     System,
 }

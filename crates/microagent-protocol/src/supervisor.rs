@@ -261,6 +261,9 @@ pub struct Running {
     pub start: String,
     /// Milliseconds from the start of the supervisor until the guest answered.
     pub ready_ms: u64,
+    /// Ports of the host that lead into it, as `ADDRESS:PORT:GUESTPORT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<String>,
 }
 
 /// How a process ended. Exactly one of `exit` and `refused` is there, unless the guest did not answer.

@@ -7,6 +7,8 @@
 //!                   events.jsonl     what happened to it, one line each             (Event)
 //!                   supervisor.sock  where the process that runs it is reached
 //!                   supervisor.log   what that process had to say
+//!                   egress.jsonl     what went out of it, and what did not        (microagent_egress::Event)
+//!                   secrets.jsonl    who was given which secret, where that is wanted
 //!                   result.json      how its last command ended                     (ResultRecord)
 //!                   serial.log       the guest kernel's console
 //!                   engine.log       what the engine program printed
@@ -54,8 +56,8 @@ pub use lease::Lease;
 pub use name::Name;
 pub use phase::Phase;
 pub use record::{
-    DiskRecord, DiskSource, FileRecord, Health, MountMode, Record, Resources, ResultRecord, Verification, VolumeRecord,
-    WorkspaceRecord,
+    DiskRecord, DiskSource, FileRecord, ForwardRecord, Health, MediationRecord, MountMode, Record, Resources,
+    ResultRecord, SecretsRecord, Verification, VolumeRecord, WorkspaceRecord,
 };
 pub use volume::{Attachment, DiskLock, Volume, VolumeName};
 pub use watch::Watch;

@@ -4,11 +4,13 @@
 //! carries the version of its shape; a version or a field this program does not know is refused rather than guessed at.
 
 mod disk;
+mod network;
 mod result;
 mod volume;
 mod workspace;
 
 pub use disk::{DiskRecord, DiskSource, MountMode};
+pub use network::{ForwardRecord, MediationRecord, SecretsRecord};
 pub use result::ResultRecord;
 pub use volume::VolumeRecord;
 pub use workspace::{DEFAULT_ROLE, FileRecord, Health, Resources, Verification, WorkspaceRecord};

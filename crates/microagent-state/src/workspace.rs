@@ -67,6 +67,16 @@ impl Workspace {
         self.path.join("supervisor.log")
     }
 
+    /// What went out of it, and what did not.
+    pub fn egress_log(&self) -> PathBuf {
+        self.path.join("egress.jsonl")
+    }
+
+    /// Who was given which secret.
+    pub fn secrets_log(&self) -> PathBuf {
+        self.path.join("secrets.jsonl")
+    }
+
     /// Whether somebody holds its lease. The answer may be outdated as soon as it is given.
     pub fn is_held(&self) -> Result<bool, Error> {
         Ok(self.lease.is_some() || Lease::is_held(&self.path)?)

@@ -9,6 +9,7 @@
 //! | [`Layout`] | an OCI layout whose layers are made of directories by `umoci` |
 //! | [`Cutter`] | a proxy in front of a registry that counts requests and breaks connections |
 //! | [`TarWriter`] | tar archives, honest and otherwise |
+//! | [`Internet`] | a host and all kinds of servers, in network namespaces |
 //!
 //! ```no_run
 //! use microagent_testing::{Layout, Registry};
@@ -23,6 +24,7 @@
 //! ```
 
 mod cutter;
+mod internet;
 mod layout;
 mod registry;
 mod tar;
@@ -30,6 +32,7 @@ mod token;
 mod tool;
 
 pub use cutter::Cutter;
+pub use internet::{Answer, Internet, Kind, Namespace, NeedsRoot, Place, Seen, pattern};
 pub use layout::{Layout, LayoutImage};
 pub use registry::{PASSWORD, Registry, USER, push_index};
 pub use tar::{Item, TarWriter, pax_record};

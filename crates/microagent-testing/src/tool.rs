@@ -11,7 +11,10 @@ pub fn tool(name: &str) -> Command {
     let search = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&search).any(|directory| directory.join(name).is_file());
     let package = match name {
+        "dig" => "bind9-dnsutils",
         "htpasswd" => "apache2-utils",
+        "ip" => "iproute2",
+        "ping" => "iputils-ping",
         other => other,
     };
     assert!(installed, "this test needs `{name}`: install it with `apt-get install {package}`");

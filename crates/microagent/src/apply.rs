@@ -4,8 +4,10 @@
 //! effect at the next start; while it runs, only what concerns neither its machine nor what runs in it. One thing that cannot change, and
 //! nothing does.
 
+use crate::describe;
+use crate::network::has_network;
 use crate::plan::Plan;
-use crate::spec::WorkspaceSpec;
+use crate::spec::{EgressKeys, NetworkMode, WorkspaceSpec};
 use crate::{Client, Connection, CreateOptions, Error, FileSpec, PlannedCommand, Profile};
 use microagent_image::{ImageConfig, Platform};
 use microagent_protocol::supervisor::{Amendment, Answer, Ask, Because};
@@ -121,6 +123,10 @@ impl Wanted {
         workspace.shell.clone_from(&record.shell);
         workspace.role.clone_from(&record.role);
         workspace.env.clone_from(&record.env);
+        workspace.network.mode = if has_network(record) { NetworkMode::User } else { NetworkMode::Isolated };
+        if has_network(record) {
+            workspace.network.egress.mode = record.egress.mode;
+        }
         workspace.outputs.clone_from(&record.outputs);
         if record.image_digest.is_empty() && spec.image.is_none() {
             workspace.rootfs = Some(record.base_path.clone());
@@ -167,6 +173,23 @@ impl Wanted {
         if let Some(command) = &plan.service {
             let config = image_config(client, record, command)?;
             wanted.service = Some(plan.argv(command, &config)?);
+        }
+        if spec.network.mode.is_some() {
+            plan.network.clone_into(&mut wanted.network);
+        }
+        if spec.network.forwards.is_some() {
+            wanted.forwards.clone_from(&plan.forwards);
+        }
+        if spec.egress != EgressKeys::default() {
+            // What a file lists takes the place of what was listed: a list that only ever grows cannot be made stricter.
+            wanted.egress = plan.egress.clone().unwrap_or_default();
+            wanted.swaps = describe::swaps(&plan);
+        }
+        if spec.mediation.is_some() {
+            wanted.mediations.clone_from(&plan.mediations);
+        }
+        if !plan.secrets.is_empty() {
+            wanted.secrets.clone_from(&plan.secrets);
         }
         if let Some(workdir) = &asked.workdir {
             wanted.workdir.clone_from(workdir);
@@ -224,6 +247,12 @@ impl Wanted {
         record.hostname = wanted.hostname;
         record.shell = wanted.shell;
         record.role = wanted.role;
+        record.network = wanted.network;
+        record.forwards = wanted.forwards;
+        record.egress = wanted.egress;
+        record.swaps = wanted.swaps;
+        record.mediations = wanted.mediations;
+        record.secrets = wanted.secrets;
         record.workdir = wanted.workdir;
         record.user = wanted.user;
         record.ttl_seconds = wanted.ttl_seconds;
@@ -231,7 +260,7 @@ impl Wanted {
 }
 
 /// What there is to compare, as text, and when it can change.
-fn rows(record: &WorkspaceRecord) -> [(&'static str, May, String); 21] {
+fn rows(record: &WorkspaceRecord) -> [(&'static str, May, String); 26] {
     let created = May::Never(AT_CREATE);
     let size = record.resources;
     [
@@ -250,6 +279,11 @@ fn rows(record: &WorkspaceRecord) -> [(&'static str, May, String); 21] {
         ("hostname", May::AtRest, record.hostname.clone()),
         ("shell", May::AtRest, record.shell.clone()),
         ("role", May::AtRest, record.role.clone()),
+        ("network", May::AtRest, record.network.clone()),
+        ("forwards", May::AtRest, show(&record.forwards)),
+        ("egress", May::AtRest, show(&(&record.egress, &record.swaps))),
+        ("mediation", May::AtRest, show(&record.mediations)),
+        ("secrets", May::AtRest, show(&record.secrets)),
         ("workdir", May::AtRest, record.workdir.clone()),
         ("user", May::AtRest, record.user.clone()),
         ("ttl", May::AtRest, show(&record.ttl_seconds)),

@@ -1,6 +1,7 @@
 //! Making a workspace that is to be kept.
 
 use crate::boot::{BringUp, Parts, Stopwatch};
+use crate::network::Purpose;
 use crate::progress::Event;
 use crate::{Client, CreateOptions, Error, Plan, RunIo, attach, describe, inject, supervisor};
 use microagent_state::{Name, Phase, Resources, Workspace, WorkspaceRecord};
@@ -97,7 +98,7 @@ impl Client {
         let wanted = &options.workspace;
         workspace.enter(record, Phase::Starting, self.cause(Some("set-up".to_owned())))?;
         self.progress().event(Event::Booting);
-        let mut boot = BringUp::new(self, parts, wanted.templates, wanted.interrupt.clone(), watch);
+        let mut boot = BringUp::new(self, parts, wanted.templates, wanted.interrupt.clone(), watch, Purpose::SetUp);
         let outcome = boot.bring_up(workspace, record, None).and_then(|mut session| {
             self.progress().event(Event::Booted);
             let outcome = supervisor::set_up(self, &mut session, workspace, record, &wanted.interrupt, io);

@@ -5,6 +5,7 @@ use crate::progress::ImageEvents;
 use crate::{Client, Error, FileSpec, Plan, WorkspaceOptions};
 use microagent_image::{BaseFormat, ImageConfig, rootfs};
 use microagent_state::{Phase, Verification, Workspace, WorkspaceRecord};
+use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -101,6 +102,11 @@ pub(crate) fn workspace(
         profile: plan.profile.to_owned(),
         resources: plan.resources,
         network: plan.network.to_owned(),
+        forwards: plan.forwards.clone(),
+        egress: plan.egress.clone().unwrap_or_default(),
+        swaps: swaps(plan),
+        mediations: plan.mediations.clone(),
+        secrets: plan.secrets.clone(),
         restart: plan.restart.clone(),
         hostname: plan.hostname.clone(),
         shell: options.shell.clone(),
@@ -122,6 +128,11 @@ pub(crate) fn workspace(
         health: options.health.clone(),
         session: None,
     })
+}
+
+/// The credentials of a plan, as they are recorded.
+pub(crate) fn swaps(plan: &Plan) -> Value {
+    if plan.swaps.is_empty() { Value::Null } else { serde_json::json!(plan.swaps) }
 }
 
 /// Makes the writable disk of a workspace, a sparse file.

@@ -17,6 +17,51 @@ pub enum Error {
     /// See [`microagent_state::Error`].
     #[error(transparent)]
     State(#[from] microagent_state::Error),
+    /// See [`microagent_egress::Error`].
+    #[error(transparent)]
+    Egress(#[from] microagent_egress::Error),
+    /// See [`microagent_gateway::Error`].
+    #[error(transparent)]
+    Gateway(#[from] microagent_gateway::Error),
+    /// See [`microagent_gateway::proxy::ProxyError`].
+    #[error(transparent)]
+    Proxy(#[from] microagent_gateway::proxy::ProxyError),
+    /// See [`microagent_intercept::Error`].
+    #[error(transparent)]
+    Intercept(#[from] microagent_intercept::Error),
+    /// See [`microagent_secret::Error`].
+    #[error(transparent)]
+    Secret(#[from] microagent_secret::Error),
+    /// A network mode that there is not.
+    #[error("network mode `{mode}` is not supported")]
+    NetworkUnsupported {
+        /// The mode.
+        mode: &'static str,
+    },
+    /// Which addresses are the host's cannot be found out.
+    #[error("cannot read the addresses of this host")]
+    OwnAddresses {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A port of the host cannot be had.
+    #[error("cannot listen on `{address}`")]
+    PortUnavailable {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A service that a workspace needs does not answer.
+    #[error("the service `{target}` of mediation {port} cannot be reached")]
+    MediationUnreachable {
+        /// Its number.
+        port: u16,
+        /// Where it should be.
+        target: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// No profile has that name.
     #[error("unknown profile `{name}`")]
     ProfileUnknown {
@@ -368,6 +413,15 @@ impl Fault for Error {
             Error::State(error) => error.code(),
             Error::ProfileUnknown { .. } => "profile_unknown",
             Error::OutOfRange { .. } => "option_out_of_range",
+            Error::Egress(error) => error.code(),
+            Error::Gateway(error) => error.code(),
+            Error::Proxy(error) => error.code(),
+            Error::Intercept(error) => error.code(),
+            Error::Secret(error) => error.code(),
+            Error::NetworkUnsupported { .. } => "network_mode_unsupported",
+            Error::OwnAddresses { .. } => "host_addresses",
+            Error::PortUnavailable { .. } => "port_unavailable",
+            Error::MediationUnreachable { .. } => "mediation_unreachable",
             Error::BadOption { .. } => "option_invalid",
             Error::HostDirectory { .. } => "unsupported_container_option",
             Error::NoCommand { .. } => "command_missing",
@@ -414,6 +468,17 @@ impl Fault for Error {
             Error::Image(error) => error.kind(),
             Error::Machine(error) => error.kind(),
             Error::State(error) => error.kind(),
+            Error::Egress(error) => error.kind(),
+            Error::Gateway(error) => error.kind(),
+            Error::Proxy(error) => error.kind(),
+            Error::Intercept(error) => error.kind(),
+            Error::Secret(error) => error.kind(),
+            Error::PortUnavailable { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => FaultKind::Conflict,
+                io::ErrorKind::PermissionDenied => FaultKind::Denied,
+                _ => FaultKind::Usage,
+            },
+            Error::MediationUnreachable { .. } => FaultKind::Transient,
             Error::NotStarted { source } | Error::SetupNotStarted { source, .. } => source.kind(),
             Error::Archive(error) => error.kind(),
             Error::EndedBadly { reason, .. } => reason.kind,
@@ -424,6 +489,7 @@ impl Fault for Error {
                 _ => FaultKind::Permanent,
             },
             Error::ProfileUnknown { .. }
+            | Error::NetworkUnsupported { .. }
             | Error::OutOfRange { .. }
             | Error::BadOption { .. }
             | Error::NoCommand { .. }
@@ -450,6 +516,7 @@ impl Fault for Error {
             | Error::MachineFailed { .. }
             | Error::Interrupted
             | Error::ServiceFailed { .. }
+            | Error::OwnAddresses { .. }
             | Error::Socket { .. }
             | Error::SupervisorNotRun { .. }
             | Error::SupervisorLost { .. }
@@ -464,6 +531,20 @@ impl Fault for Error {
             Error::Image(error) => error.hint(),
             Error::Machine(error) => error.hint(),
             Error::State(error) => error.hint(),
+            Error::Egress(error) => error.hint(),
+            Error::Gateway(error) => error.hint(),
+            Error::Proxy(error) => error.hint(),
+            Error::Intercept(error) => error.hint(),
+            Error::Secret(error) => error.hint(),
+            Error::NetworkUnsupported { .. } => Some(
+                "`user` gives it the host's network through a gateway, without privileges; `isolated` gives it none".to_owned(),
+            ),
+            Error::PortUnavailable { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Some("another program listens there: name another port of the host, or 0 for one that is free".to_owned())
+            }
+            Error::MediationUnreachable { .. } => {
+                Some("start the service, or let the workspace run without it: `--mediation-optional`".to_owned())
+            }
             Error::ProfileUnknown { .. } => Some("`microagent profiles` lists them".to_owned()),
             Error::HostDirectory { .. } => Some(
                 "pack the directory as a tar archive (`-v files.tar:/path`), attach an ext4 disk (`-v disk.ext4:/path`) or a named volume \

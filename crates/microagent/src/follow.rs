@@ -42,6 +42,21 @@ impl Client {
         })
     }
 
+    /// Passes everything that left a workspace, or was not let out, to `each`, and what follows, in the same way.
+    pub fn follow_egress(
+        &self,
+        name: &Name,
+        mut each: impl FnMut(&microagent_egress::Event) -> bool,
+    ) -> Result<(), Error> {
+        let workspace = self.state().find(name)?;
+        let mut offset = 0;
+        follow_changes(&workspace, |_| {
+            let (events, next) = microagent_egress::Log::read(&workspace.egress_log(), offset)?;
+            offset = next;
+            Ok(events.iter().all(&mut each))
+        })
+    }
+
     /// Passes what the `wanted` logs of a workspace hold to `each`, and what comes after, in the same way.
     pub fn follow_logs(
         &self,

@@ -38,6 +38,7 @@ mod follow;
 mod images;
 mod inject;
 mod interrupt;
+mod network;
 mod options;
 pub mod perf;
 mod plan;
@@ -74,6 +75,10 @@ pub use files::{Artifact, ArtifactList, Changes, Copied, CopyOptions, Resized};
 pub use follow::Log;
 pub use images::{Rootfs, RootfsOptions};
 pub use interrupt::Interrupt;
+pub use network::{
+    EgressReplay, NetworkOptions, NetworkReport, ReplayLine, SecretAccess, SecretCheck, SecretOptions, SecretOutcome,
+    parse_forward, parse_mediation, rooted,
+};
 pub use options::{
     Command, CreateOptions, DEFAULT_IMAGE, FileSpec, RunIo, RunOptions, Service, Templates, WorkspaceOptions,
 };
@@ -94,13 +99,16 @@ pub use workspaces::{DeleteOptions, Deleted, Garbage, Logs, WorkspaceRow};
 
 pub use microagent_machine::template::{MemoryPlace, TemplatePrune, TemplateSummary, TemplatesPruned};
 
+pub use microagent_egress as egress;
 pub use microagent_image as image;
+pub use microagent_intercept::SwapConfig;
 pub use microagent_machine as machine;
 pub use microagent_protocol::{
     Capacity, Change, ChangeKind, Fault, FaultKind, FaultReport, FileKind, Recipients, WindowSize,
     supervisor as protocol,
 };
+pub use microagent_secret::{Binding, Reference};
 pub use microagent_state::{
-    Cause, Collected, DiskRecord, DiskSource, Event as WorkspaceEvent, Health, MountMode, Name, Phase, Resources,
-    ResultRecord, Verification, VolumeName, WorkspaceRecord,
+    Cause, Collected, DiskRecord, DiskSource, Event as WorkspaceEvent, ForwardRecord, Health, MediationRecord,
+    MountMode, Name, Phase, Resources, ResultRecord, Verification, VolumeName, WorkspaceRecord,
 };

@@ -1,6 +1,6 @@
 //! What a run is asked to do.
 
-use crate::Interrupt;
+use crate::{Interrupt, NetworkOptions, SecretOptions};
 use microagent_image::{Platform, PullOptions};
 use microagent_state::{DiskRecord, FileRecord, Health};
 use serde::Serialize;
@@ -78,6 +78,10 @@ pub struct WorkspaceOptions {
     pub role: String,
     /// Disks besides its own, in the order in which they are mounted: what [`Disks`](crate::Disks) makes of declarations.
     pub disks: Vec<DiskRecord>,
+    /// How it is connected.
+    pub network: NetworkOptions,
+    /// Secrets it is given.
+    pub secrets: SecretOptions,
     /// Guest paths that are artifacts, by name.
     pub outputs: BTreeMap<String, String>,
     /// Files of the host that are put into it before its set-up steps are run.
@@ -132,6 +136,8 @@ impl WorkspaceOptions {
             shell: "/bin/sh".to_owned(),
             role: microagent_state::record::DEFAULT_ROLE.to_owned(),
             disks: Vec::new(),
+            network: NetworkOptions::default(),
+            secrets: SecretOptions::default(),
             outputs: BTreeMap::new(),
             files: Vec::new(),
             profile: crate::Profile::DEFAULT.name.to_owned(),
@@ -185,12 +191,20 @@ pub struct RunOptions {
     pub timeout: Option<Duration>,
     /// Keep the workspace after the command.
     pub keep: bool,
+    /// File that the smallest policy is written to which would have allowed what left the workspace, or was not let out.
+    pub learn: Option<PathBuf>,
 }
 
 impl RunOptions {
     /// Runs the command of `image` with every default.
     pub fn new(image: impl Into<String>) -> RunOptions {
-        RunOptions { workspace: WorkspaceOptions::new(image), command: Command::default(), timeout: None, keep: false }
+        RunOptions {
+            workspace: WorkspaceOptions::new(image),
+            command: Command::default(),
+            timeout: None,
+            keep: false,
+            learn: None,
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Checking what was asked, before anything is done about it.
 
-use crate::{Command, CreateOptions, Error, FileSpec, Profile, RunOptions, Service, WorkspaceOptions};
+use crate::spec::NetworkMode;
+use crate::{Command, CreateOptions, Error, FileSpec, Profile, RunOptions, Service, WorkspaceOptions, network};
+use microagent_egress::Rules;
 use microagent_image::{ImageConfig, Platform, Reference};
+use microagent_intercept::SwapConfig;
 use microagent_machine::engine::Accelerator;
-use microagent_state::{DiskRecord, Name, Resources};
+use microagent_state::{DiskRecord, ForwardRecord, MediationRecord, Name, Resources, SecretsRecord, WorkspaceRecord};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,6 +47,21 @@ pub struct Plan {
     pub resources: Resources,
     /// Network mode.
     pub network: &'static str,
+    /// Ports of the host that lead into it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<ForwardRecord>,
+    /// What may leave it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Rules>,
+    /// Credentials that are put into its requests.
+    #[serde(skip_serializing_if = "SwapConfig::is_empty")]
+    pub swaps: SwapConfig,
+    /// Services of the host that it reaches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mediations: Vec<MediationRecord>,
+    /// Secrets it is given, by reference.
+    #[serde(skip_serializing_if = "SecretsRecord::is_empty")]
+    pub secrets: SecretsRecord,
     /// Restart policy.
     pub restart: String,
     /// Guest host name.
@@ -144,6 +162,8 @@ impl Plan {
         check_guest_path("--shell", &options.shell)?;
         check_text("--role", &options.role)?;
         options.files.iter().try_for_each(check_file)?;
+        let network = &options.network;
+        let rules = network.check()?;
         let profile = Profile::named(&options.profile)?;
         let size_mib = options.size_mib.or(options.headroom_mib.map(|room| room.max(profile.size_mib)));
         let image = match options.rootfs {
@@ -158,7 +178,12 @@ impl Plan {
             platform: options.platform,
             profile: profile.name,
             resources: check_resources(profile, options.memory_mib, options.cpus, size_mib)?,
-            network: "isolated",
+            network: network.mode.name(),
+            forwards: network.forwards.clone(),
+            egress: (network.mode == NetworkMode::User).then_some(rules),
+            swaps: network.swaps.clone(),
+            mediations: network.mediations.clone(),
+            secrets: options.secrets.check()?,
             restart: options.restart.clone(),
             env: options.env.clone(),
             setup: options.setup.clone(),
@@ -189,8 +214,14 @@ impl Plan {
     }
 }
 
-/// The whole environment of a workspace's commands: the image's, overridden by the caller's.
-pub(crate) fn environment(images: &[String], own: &BTreeMap<String, String>) -> Vec<String> {
+/// The whole environment of a workspace's commands: the image's, overridden by what its network takes, overridden by the caller's.
+pub(crate) fn environment(record: &WorkspaceRecord, own: &BTreeMap<String, String>) -> Vec<String> {
+    let mut all = network::variables(record);
+    all.extend(own.clone());
+    combine(&record.image_env, &all)
+}
+
+fn combine(images: &[String], own: &BTreeMap<String, String>) -> Vec<String> {
     let key = |pair: &String| pair.split('=').next().unwrap_or_default().to_owned();
     let mut env: Vec<String> = images.iter().filter(|pair| !own.contains_key(&key(pair))).cloned().collect();
     env.extend(own.iter().map(|(key, value)| format!("{key}={value}")));
@@ -381,7 +412,7 @@ mod tests {
     #[test]
     fn the_callers_environment_wins_and_path_is_never_missing() {
         let own = BTreeMap::from([("B".to_owned(), "mine".to_owned())]);
-        let env = environment(&image().env, &own);
+        let env = combine(&image().env, &own);
         assert_eq!(env[..2], ["A=image", "B=mine"]);
         assert!(env[2].starts_with("PATH=/"));
     }

@@ -2,6 +2,7 @@
 
 use crate::boot::session;
 use crate::rehearsal;
+use crate::spec::NetworkMode;
 use crate::{Client, Error, Interrupt, Profile};
 use microagent_machine::engine::{DiskMode, Engine, Machine, MachineSpec};
 use microagent_machine::initramfs::Initramfs;
@@ -24,6 +25,8 @@ pub struct TemplateOptions {
     pub memory_mib: Option<u32>,
     /// Virtual processors, instead of the profile's.
     pub cpus: Option<u32>,
+    /// How it is connected: whether it has a network interface.
+    pub network: NetworkMode,
     /// `linux-kvm` or `linux-tcg`; the best this host has when absent.
     pub backend: Option<String>,
     /// Kernel image; the installed default when absent.
@@ -40,6 +43,7 @@ impl Default for TemplateOptions {
             profile: Profile::DEFAULT.name.to_owned(),
             memory_mib: None,
             cpus: None,
+            network: NetworkMode::default(),
             backend: None,
             kernel: None,
             guest_init: None,
@@ -69,6 +73,7 @@ struct Preparation<'a> {
     kernel: Kernel,
     initramfs: Initramfs,
     resources: microagent_state::Resources,
+    network: bool,
     interrupt: Interrupt,
     prepared: Prepared,
 }
@@ -83,7 +88,9 @@ impl Client {
         let kernel = self.kernel(options.kernel.as_deref())?;
         let initramfs = self.initramfs(options.guest_init.as_deref(), &kernel)?;
         let (interrupt, prepared) = (options.interrupt.clone(), Prepared::default());
-        let mut preparation = Preparation { client: self, engine, kernel, initramfs, resources, interrupt, prepared };
+        let network = options.network == NetworkMode::User;
+        let mut preparation =
+            Preparation { client: self, engine, kernel, initramfs, resources, network, interrupt, prepared };
         match preparation.prepare() {
             Err(_) if options.interrupt.is_stopped() => Err(Error::Interrupted),
             Err(error) => Err(error),
@@ -165,7 +172,7 @@ impl Preparation<'_> {
         let mut machine = self.engine.launch_rehearsal(&spec, &template.restore(), making.memory())?;
         let _killed = self.interrupt.kills(&machine);
         let Some(checkpoint) = making.checkpoint() else { return Ok(()) };
-        let rehearsed = rehearsal::perform(&mut machine, &disks, limit)
+        let rehearsed = rehearsal::perform(&mut machine, &disks, self.network, limit)
             .and_then(|()| Ok(self.engine.freeze_rehearsed(&mut machine, making.memory(), checkpoint, limit)?));
         let hello = rehearsed.map_err(|error| explain(&mut machine, error))?;
         machine.kill()?;
@@ -178,7 +185,7 @@ impl Preparation<'_> {
     /// Publishes a template of which a machine has been seen to come up.
     fn publish(&self, making: Making, mut copy: Machine, hello: &Hello, limit: Instant) -> Result<(), Error> {
         let _killed = self.interrupt.kills(&copy);
-        let seen = copy.load(hello).map_err(Error::from).and_then(|()| rehearsal::boot(&mut copy, limit));
+        let seen = copy.load(hello).map_err(Error::from).and_then(|()| rehearsal::boot(&mut copy, self.network, limit));
         seen.map_err(|error| explain(&mut copy, error))?;
         let frozen = copy.frozen();
         copy.kill()?;
@@ -196,6 +203,7 @@ impl Preparation<'_> {
             memory_mib: self.resources.memory_mib,
             cpus: self.resources.cpu_count,
             disks: session::disks(PathBuf::new(), PathBuf::new(), DiskMode::Scratch),
+            network: self.network,
             serial_log,
             engine_log,
         }

@@ -42,24 +42,32 @@ struct Rehearsal<'a> {
     machine: &'a mut Machine,
     /// The base and a disk that is made anew each time.
     disks: &'a [DiskSpec],
+    network: bool,
     epoch_ns: u64,
     limit: Instant,
 }
 
 /// Has `machine`, which is being restored and has nothing for disks, do all of it with `disks`. It is then as it was before, but for what
 /// it has learned.
-pub(crate) fn perform(machine: &mut Machine, disks: &[DiskSpec], limit: Instant) -> Result<(), Error> {
+pub(crate) fn perform(machine: &mut Machine, disks: &[DiskSpec], network: bool, limit: Instant) -> Result<(), Error> {
     machine.engine_up(limit)?;
     let epoch_ns = machine.guest_up(limit)?;
-    let mut rehearsal = Rehearsal { machine, disks, epoch_ns, limit };
+    let mut rehearsal = Rehearsal { machine, disks, network, epoch_ns, limit };
     (0..ROUNDS).try_for_each(|_| rehearsal.perform_once())
 }
 
+/// What makes the machine that of a workspace: one that uses its network interface, if there is one.
+fn request(network: bool, epoch_ns: u64) -> Result<Request, Error> {
+    session::boot_request(NAME, BASE, &[], epoch_ns, |boot| {
+        boot.network = network.then_some(crate::network::GUEST_NETWORK);
+    })
+}
+
 /// Waits until a machine is up, and makes it a workspace's: whether it can be is what a template is good for.
-pub(crate) fn boot(machine: &mut Machine, limit: Instant) -> Result<(), Error> {
+pub(crate) fn boot(machine: &mut Machine, network: bool, limit: Instant) -> Result<(), Error> {
     machine.engine_up(limit)?;
     let epoch_ns = machine.guest_up(limit)?;
-    machine.channel().call(&session::boot_request(NAME, BASE, &[], epoch_ns)?)?.wait(Some(limit))?;
+    machine.channel().call(&request(network, epoch_ns)?)?.wait(Some(limit))?;
     Ok(())
 }
 
@@ -69,7 +77,7 @@ impl Rehearsal<'_> {
         for (index, disk) in self.disks.iter().enumerate() {
             self.machine.attach(index, disk, self.limit)?;
         }
-        self.call(&session::boot_request(NAME, BASE, &[], self.epoch_ns)?)?;
+        self.call(&request(self.network, self.epoch_ns)?)?;
         self.run(&PROGRAM, "", true)?;
         self.run(&[&PROGRAM[..], &["briefly"]].concat(), USER, false)?;
         self.call(&Request::Release)?;

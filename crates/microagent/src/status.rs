@@ -133,7 +133,8 @@ fn answers(record: &WorkspaceRecord) -> bool {
     record.phase == Phase::Running && record.session.is_some()
 }
 
-fn running(connection: &Connection, deadline: Option<Instant>) -> Result<Running, Error> {
+/// What the process that runs a workspace says of it.
+pub(crate) fn running(connection: &Connection, deadline: Option<Instant>) -> Result<Running, Error> {
     match connection.ask(&Ask::Status, deadline)? {
         Answer::Status(running) => Ok(running),
         other => Err(Connection::unexpected(&other)),

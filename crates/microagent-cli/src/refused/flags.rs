@@ -59,23 +59,11 @@ const SIZE_IT: &str = "size the machine with `--profile`, `--memory`, `--cpus` a
 const BRING_FILES: &str = "bring files with `--bundle`, `--volume data.tar:/path` or `microagent cp`";
 const BACKGROUND: &str =
     "`run` lasts as long as its command: put it in the background with the shell, `microagent run ... &`";
-const NO_NETWORK: &str = "today's machines have no network interface";
+const OWN_LINK: &str = "every guest is alone on its link, with the same addresses, and asks the host's resolver";
+const NO_LINKS: &str = "microVMs do not see each other";
 
 const FLAGS: &[Flag] = &[
-    later("secret"),
-    later("secrets-env-file"),
-    later("secret-on-demand"),
-    later("secrets-audit").switch(),
-    later("publish").short('p'),
     later("network-interface"),
-    later("mediation"),
-    later("mediation-optional").switch(),
-    later("egress"),
-    later("egress-allow"),
-    later("egress-passthrough"),
-    later("egress-policy"),
-    later("egress-swap-config"),
-    later("cred-swap"),
     later("model"),
     later("model-token"),
     later("model-runner"),
@@ -117,14 +105,14 @@ const FLAGS: &[Flag] = &[
     container("ulimit", OWN_KERNEL, "set it in the guest: `--exec 'ulimit ...; command'`"),
     container("sysctl", OWN_KERNEL, "set it in the guest: `--setup 'sysctl -w name=value'`"),
     container("init", "a process that reaps orphans is always there", LEAVE_OUT).switch(),
-    container("net", NO_NETWORK, "leave it out, or write `--network isolated`"),
-    container("publish-all", NO_NETWORK, LEAVE_OUT).short('P').switch(),
-    container("expose", NO_NETWORK, LEAVE_OUT),
-    container("link", NO_NETWORK, LEAVE_OUT),
-    container("dns", NO_NETWORK, LEAVE_OUT),
-    container("add-host", NO_NETWORK, "write it in the guest: `--setup 'echo ADDRESS NAME >> /etc/hosts'`"),
-    container("ip", NO_NETWORK, LEAVE_OUT),
-    container("mac-address", NO_NETWORK, LEAVE_OUT),
+    container("net", OWN_LINK, "leave it out, or write `--network isolated`"),
+    container("publish-all", OWN_LINK, "name each port: `--publish 8080:80`").short('P').switch(),
+    container("expose", OWN_LINK, "name the port: `--publish 8080:80`"),
+    container("link", NO_LINKS, "publish a port of one, and lead to it from the other with `--mediation`"),
+    container("dns", OWN_LINK, LEAVE_OUT),
+    container("add-host", OWN_LINK, "write it in the guest: `--setup 'echo ADDRESS NAME >> /etc/hosts'`"),
+    container("ip", OWN_LINK, LEAVE_OUT),
+    container("mac-address", OWN_LINK, LEAVE_OUT),
     container("log-driver", "the output goes to standard output and standard error", "redirect them"),
     container("label", "a workspace has a name and no labels", "name it with `--name`").short('l'),
     container("cidfile", "a microVM is a workspace with a name", "name it with `--name`"),

@@ -36,26 +36,22 @@ impl Refusal {
     }
 }
 
-/// The error for a network mode that is not to be had; `None` for the one that is.
-pub(crate) fn network(mode: &str) -> Option<Error> {
+/// The error for a network mode that is not to be had.
+pub(crate) fn network(mode: &str) -> Error {
     let what = format!("--network {mode}");
     match mode {
-        "isolated" => None,
-        "user" | "nat" | "bridged" => Some(Error::NotSupportedYet {
-            what,
-            hint: "leave it out: today's machines have no network interface, as with `--network isolated`".to_owned(),
-        }),
-        "none" => Some(Error::usage("`--network` cannot be `none`", "the same is called `--network isolated`")),
-        _ if mode == "host" || mode == "bridge" || mode.contains(':') => Some(
-            Refusal::Container {
-                reason: "a microVM has a kernel and network of its own and cannot join one of the host",
-                advice: "use `--network isolated`",
-            }
-            .explain(what),
-        ),
-        _ => Some(Error::usage(
+        "nat" | "bridged" => {
+            Error::from(microagent::Error::NetworkUnsupported { mode: if mode == "nat" { "nat" } else { "bridged" } })
+        }
+        "none" => Error::usage("`--network` cannot be `none`", "the same is called `--network isolated`"),
+        _ if mode == "host" || mode == "bridge" || mode.contains(':') => Refusal::Container {
+            reason: "a microVM has a kernel and network of its own and cannot join one of the host",
+            advice: "leave it out, or use `--network isolated`; `--mediation` leads to a service of the host",
+        }
+        .explain(what),
+        _ => Error::usage(
             format!("`--network` cannot be `{mode}`"),
-            "a network mode is `isolated` or, in later versions, `user`",
-        )),
+            "a network mode is `user`, the default, or `isolated`",
+        ),
     }
 }

@@ -23,9 +23,6 @@ const ONE_MACHINE: &str = "every microVM is on its own, and nothing here groups 
 
 const VERBS: &[Entry] = &[
     later("snapshot"),
-    later("egress"),
-    later("network"),
-    later("secret"),
     later("serve"),
     container("compose", ONE_MACHINE, "start each service with `microagent run`"),
     container("pod", ONE_MACHINE, "start each machine with `microagent run`"),

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-/// The file of the contract, with the network mode of today's machines.
+/// The file of the contract, with a network mode that needs no privileges.
 const SEED: &str = "\
 name: research
 image: docker.io/library/ubuntu:24.04
@@ -25,7 +25,11 @@ resources:
   cpuCount: 2
   sizeMiB: 8192
 network:
-  mode: isolated
+  mode: user
+  forwards:
+    - host: 127.0.0.1
+      hostPort: 8080
+      guestPort: 80
 disks:
   - name: workspace
     path: /tmp/workspace.ext4
@@ -123,7 +127,7 @@ fn mistakes_in_a_file_are_usage_errors_with_their_place() {
     let cases = [
         ("image: a\nimgae: b\n", "spec_invalid", "`spec.yaml`, line 2, column 1: unknown key `imgae`"),
         ("resources: {memoryMiB: lots}\n", "spec_invalid", "`spec.yaml`, line 1, column "),
-        ("network:\n  mode: user\n", "not_supported_yet", "`spec.yaml`, line 2, column 9: `network.mode: user`"),
+        ("network:\n  mode: nat\n", "not_supported_yet", "`spec.yaml`, line 2, column 9: `network.mode: nat`"),
         ("image: [\n", "spec_invalid", "`spec.yaml`, line "),
         ("profile: huge\nimage: a\n", "profile_unknown", "unknown profile `huge`"),
         ("image: a\ndisks: [{name: d, path: x, mountpoint: relative}]\n", "option_invalid", "mount point"),
@@ -186,15 +190,15 @@ fn a_request_comes_from_a_file_or_standard_input() {
 #[test]
 fn what_create_cannot_do_yet_is_refused_by_name() {
     let home = Home::new();
-    for flag in ["--publish", "--mediation", "--network-interface", "--secret", "--egress"] {
+    for flag in ["--network-interface", "--model"] {
         let error = refusal(&home, &["create", "--dry-run", "x", flag, "value"]);
         assert_eq!(
             (&error["code"], &error["message"]),
             (&json!("not_supported_yet"), &json!(format!("`{flag}` is not supported yet")))
         );
     }
-    let error = refusal(&home, &["create", "--dry-run", "x", "--mediation-optional"]);
-    assert_eq!(error["code"], "not_supported_yet");
+    let error = refusal(&home, &["create", "--dry-run", "x", "--network", "nat"]);
+    assert_eq!(error["code"], "network_mode_unsupported");
 }
 
 #[test]

@@ -46,6 +46,22 @@ fn the_help_of_every_verb_is_documented() {
     }
 }
 
+#[test]
+fn every_claim_about_security_names_a_test_there_is() {
+    let page = std::fs::read_to_string(workspace().join("docs/security.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains("::"));
+    let named: Vec<(&str, &str)> = rows
+        .map(|row| row.rsplit('`').nth(1).and_then(|name| name.split_once("::")).unwrap_or_else(|| panic!("{row}")))
+        .collect();
+    assert!(named.len() >= 40, "{} claims", named.len());
+    for (file, test) in named {
+        let places = ["microagent-gateway/tests", "microagent-intercept/tests/intercept", "microagent-cli/tests/vm"];
+        let paths = places.map(|place| workspace().join("crates").join(place).join(format!("{file}.rs")));
+        let sources = paths.iter().filter_map(|path| std::fs::read_to_string(path).ok());
+        assert!(sources.into_iter().any(|source| source.contains(&format!("fn {test}("))), "no test `{file}::{test}`");
+    }
+}
+
 /// Collects what the functions named `code` or `..._code` can return.
 #[derive(Default)]
 struct Codes(BTreeSet<String>);

@@ -1,9 +1,9 @@
 //! Every flag of the contract is either honoured or refused by name; none is silently accepted.
 
-use crate::command::Home;
+use crate::command::{Home, Ran};
 
 /// Flags that work today, each with a value it takes.
-const HONOURED: [(&str, Option<&str>); 41] = [
+const HONOURED: [(&str, Option<&str>); 58] = [
     ("--image", Some("alpine")),
     ("--exec", Some("true")),
     ("--setup", Some("true")),
@@ -45,25 +45,28 @@ const HONOURED: [(&str, Option<&str>); 41] = [
     ("--file", Some("/dev/null")),
     ("--headroom-mib", Some("512")),
     ("--ttl", Some("12h")),
-];
-
-/// Flags whose part comes with later work.
-const LATER: [(&str, Option<&str>); 29] = [
     ("--secret", Some("NAME=env:NAME")),
     ("--secrets-env-file", Some("/tmp/env")),
     ("--secret-on-demand", Some("NAME=env:NAME")),
     ("--secrets-audit", None),
     ("--publish", Some("8080:80")),
     ("-p", Some("127.0.0.1:8080:80")),
-    ("--network-interface", Some("eth0")),
     ("--mediation", Some("1=localhost:80")),
     ("--mediation-optional", None),
     ("--egress", Some("strict")),
     ("--egress-allow", Some("example.org")),
-    ("--egress-passthrough", Some("example.org")),
+    ("--egress-passthrough", Some(".example.org")),
     ("--egress-policy", Some("policy.yaml")),
     ("--egress-swap-config", Some("swap.yaml")),
     ("--cred-swap", Some("anthropic")),
+    ("--cred-swap", Some("openai=env:KEY")),
+    ("--network", Some("user")),
+    ("--learn", Some("learned.yaml")),
+];
+
+/// Flags whose part comes with later work.
+const LATER: [(&str, Option<&str>); 14] = [
+    ("--network-interface", Some("eth0")),
     ("--model", Some("org/model")),
     ("--model-token", Some("token")),
     ("--model-runner", Some("llamacpp")),
@@ -77,10 +80,9 @@ const LATER: [(&str, Option<&str>); 29] = [
     ("--model-policy-file", Some("policy.json")),
     ("--model-policy-url", Some("http://localhost/policy")),
     ("--model-policy-timeout", Some("250ms")),
-    ("--network", Some("user")),
 ];
 
-const LATER_VERBS: [&str; 5] = ["snapshot", "egress", "network", "secret", "serve"];
+const LATER_VERBS: [&str; 2] = ["snapshot", "serve"];
 
 fn line<'a>(flag: &'a str, value: Option<&'a str>) -> Vec<&'a str> {
     [&["--json", "run", "--dry-run", flag][..], value.as_slice(), &["alpine"]].concat()
@@ -89,6 +91,10 @@ fn line<'a>(flag: &'a str, value: Option<&'a str>) -> Vec<&'a str> {
 #[test]
 fn flags_of_the_contract_that_are_honoured_are_accepted() {
     let home = Home::new();
+    std::fs::write(home.path().join("policy.yaml"), "allow: [example.org]\n").unwrap();
+    let swaps =
+        "swaps: {key: {type: static, domains: [example.org], header: X-Key, format: '{key}', key_ref: 'env:K'}}";
+    std::fs::write(home.path().join("swap.yaml"), swaps).unwrap();
     for (flag, value) in HONOURED {
         let mut line = line(flag, if flag == "--arch" { Some(std::env::consts::ARCH) } else { value });
         if matches!(flag, "--image" | "--exec") {
@@ -98,7 +104,8 @@ fn flags_of_the_contract_that_are_honoured_are_accepted() {
         if flag == "--exec" {
             line.extend(["--image", "alpine"]);
         }
-        home.run(&line).expect(0);
+        let mut command = home.command(&line);
+        Ran::from(command.current_dir(home.path()).output().unwrap()).expect(0);
     }
     assert!(!home.state_dir().exists());
 }
@@ -109,11 +116,7 @@ fn flags_of_the_contract_that_come_later_are_refused_by_name() {
     for (flag, value) in LATER {
         let error = home.run(&line(flag, value)).expect(2).json_error();
         assert_eq!(error["code"], "not_supported_yet", "{flag}");
-        let long = match flag {
-            "-p" => "--publish",
-            long => long,
-        };
-        assert!(error["message"].as_str().unwrap().starts_with(&format!("`{long}")), "{flag}: {error}");
+        assert!(error["message"].as_str().unwrap().starts_with(&format!("`{flag}")), "{flag}: {error}");
     }
 }
 

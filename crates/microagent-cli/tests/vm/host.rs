@@ -1,6 +1,6 @@
 //! A state directory to test in, and the command.
 
-use microagent_testing::{Layout, run, tool};
+use microagent_testing::{Internet, Layout, run, tool};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
@@ -16,10 +16,13 @@ pub(crate) const BUSYBOX: &str = "localhost/busybox:1";
 /// An image with one static program, `/echo`, and nothing else.
 pub(crate) const SHELLLESS: &str = "localhost/shellless:1";
 
-const COMMANDS: [&str; 33] = [
-    "awk", "cat", "chmod", "cut", "date", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "id", "kill",
-    "ls", "mkdir", "mknod", "mount", "nproc", "ps", "pwd", "rm", "seq", "sh", "sleep", "stat", "sync", "tail", "touch",
-    "true", "uname", "wc",
+/// An image with clients of other people's: curl, and Python with its library. It is there after [`Host::import_clients`].
+pub(crate) const CLIENTS: &str = "localhost/clients:1";
+
+const COMMANDS: [&str; 38] = [
+    "awk", "cat", "httpd", "ip", "nc", "nslookup", "wget", "chmod", "cut", "date", "dd", "df", "echo", "env", "false",
+    "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mknod", "mount", "nproc", "ps", "pwd", "rm", "seq", "sh",
+    "sleep", "stat", "sync", "tail", "touch", "true", "uname", "wc",
 ];
 
 /// How long a killed engine may take to be gone, on a host that is very busy.
@@ -73,6 +76,15 @@ impl Host {
         Host { directory }
     }
 
+    /// Makes an image of this host's own curl and Python, and what they need.
+    pub(crate) fn import_clients(&self) {
+        let (layout, content) = (Layout::new(), tempfile::tempdir().unwrap());
+        run(tool("sh").args(["-eu", "-c", COLLECT_CLIENTS, "sh"]).arg(content.path()));
+        layout.image("clients").layer(content.path(), "/");
+        let source = format!("oci:{}:clients", layout.path().display());
+        run(microagent(self.state()).args(["image", "import", &source, CLIENTS]));
+    }
+
     pub(crate) fn state(&self) -> &Path {
         self.directory.path()
     }
@@ -82,6 +94,27 @@ impl Host {
         let mut command = microagent(self.state());
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// The same, on the host of an internet for tests.
+    pub(crate) fn command_on<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        internet: &Internet,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = clean(internet.host_command(env!("CARGO_BIN_EXE_microagent")), self.state());
+        command.env("SSL_CERT_FILE", internet.ca_file()).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a shell line in a small machine with busybox, on the host of an internet for tests, with more arguments before it.
+    #[track_caller]
+    pub(crate) fn shell_on(&self, internet: &Internet, arguments: &[&str], line: &str) -> Value {
+        let run = ["--json", "run", "--profile", "tiny", "--image", BUSYBOX];
+        let exec = ["--exec", line];
+        let all = run.iter().chain(arguments).chain(&exec);
+        Ran::from(self.command_on(internet, all).output().unwrap()).expect(0).json()
     }
 
     pub(crate) fn microagent<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
@@ -209,7 +242,10 @@ impl Drop for Running {
 }
 
 fn microagent(state: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_microagent"));
+    clean(Command::new(env!("CARGO_BIN_EXE_microagent")), state)
+}
+
+fn clean(mut command: Command, state: &Path) -> Command {
     command.arg("--state-dir").arg(state);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MICROAGENT_") {
@@ -277,6 +313,32 @@ fn fill(state: &Path) {
         run(microagent(state).args(["image", "import", &source, name]));
     }
 }
+
+/// Programs, the libraries they name, and those that Python loads by itself. The directories of the distribution are links to others.
+const COLLECT_CLIENTS: &str = r#"
+root=$1
+mkdir -p $root/usr/bin $root/usr/lib64 $root/etc/ssl/certs $root/tmp $root/root
+for link in bin lib lib64; do mkdir -p $root/usr/$link; ln -s usr/$link $root/$link; done
+python=$(ls /usr/bin/python3.* | grep -E '^/usr/bin/python3\.[0-9]+$' | sort -V | tail -n 1)
+library=$($python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+cp $(command -v busybox) /usr/bin/curl $python $root/usr/bin/
+ln -s ${python##*/} $root/usr/bin/python3
+for name in sh ls wc cat env; do ln -s busybox $root/usr/bin/$name; done
+mkdir -p $root$library
+tar -C $library --exclude=test --exclude=__pycache__ --exclude='config-*' --exclude=idlelib --exclude=dist-packages -cf - . | tar -C $root$library -xf -
+ldd /usr/bin/curl $python $library/lib-dynload/_ssl.*.so $library/lib-dynload/_hashlib.*.so |
+    grep -o '/[^ :]*' | grep -v "^$library" | sort -u | while read -r file; do
+    case $file in
+        /usr/bin/*) continue ;;
+        /usr/*) to=$root$file ;;
+        *) to=$root/usr$file ;;
+    esac
+    mkdir -p "${to%/*}"
+    cp -L "$file" "$to"
+done
+printf 'root:x:0:0:root:/root:/bin/sh\n' > $root/etc/passwd
+printf 'root:x:0:\n' > $root/etc/group
+"#;
 
 fn find(name: &Path) -> PathBuf {
     let search = std::env::var_os("PATH").unwrap();

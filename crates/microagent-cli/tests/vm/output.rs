@@ -15,7 +15,7 @@ fn standard_output_and_standard_error_stay_apart_and_nothing_is_left() {
     let rest = [
         "State: stopped",
         "Profile: small",
-        "Network: isolated",
+        "Network: user",
         "Resources: memory=512MiB cpus=2 disk=1024MiB",
         "Exit code: 0",
     ];

@@ -327,6 +327,11 @@ pub(crate) fn boot_request() -> Boot {
         machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
         epoch_ns: now_ns(),
         entropy: (0..64).collect(),
+        network: None,
+        trust: Vec::new(),
+        roots: String::new(),
+        secrets: false,
+        sockets: Vec::new(),
     }
 }
 

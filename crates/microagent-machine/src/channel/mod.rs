@@ -170,9 +170,16 @@ impl Channel {
 
 impl State {
     fn new_id(&mut self) -> u32 {
-        // 2^32 ids outlast any machine: at one call a millisecond, 49 days.
-        self.last_id = self.last_id.checked_add(1).expect("ids of this conversation are used up");
-        self.last_id
+        // They come round again after 2^32: a machine may serve connections for months. Those in use are a few thousand at most.
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            let id = self.last_id;
+            let is_used =
+                self.calls.contains_key(&id) || self.inputs.contains_key(&id) || self.outputs.contains_key(&id);
+            if id != 0 && !is_used {
+                return id;
+            }
+        }
     }
 
     fn check_open(&self) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use crate::channel::Channel;
 use microagent_checkpoint::LoaderFailure;
 use microagent_protocol::{Hello, PROTOCOL_VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -25,6 +26,9 @@ const ENDING: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// How an engine ends whose guest has powered off.
 pub(crate) const POWER_OFF: &str = "a restart or power-off of the guest";
 
+/// Bytes of frames that are under way in each direction: several of the largest.
+const LINK_BUFFER: usize = 1 << 20;
+
 /// Most bytes of an engine's own log that go into an error.
 const LOG_TAIL: usize = 2048;
 
@@ -36,6 +40,8 @@ pub struct Machine {
     pub(super) monitor: Monitor,
     /// What the engine's ends of its sockets are called in the engine.
     pub(super) ends: Ends,
+    /// Our end of the network interface.
+    link: Option<UnixStream>,
     /// Devices and inodes of the files it was started with.
     pub(super) files: Vec<(u64, u64)>,
     origin: Origin,
@@ -64,6 +70,8 @@ pub(super) struct Ends {
     pub(super) channel: RawFd,
     pub(super) console: RawFd,
     pub(super) monitor: RawFd,
+    /// Where there is a network interface.
+    pub(super) link: Option<RawFd>,
 }
 
 /// What has to be remembered of a guest that was frozen.
@@ -88,16 +96,23 @@ pub(super) struct Sockets {
     channel: (UnixStream, OwnedFd),
     console: (UnixStream, OwnedFd),
     monitor: (Monitor, OwnedFd),
+    link: Option<(UnixStream, OwnedFd)>,
 }
 
 impl Sockets {
-    pub(super) fn new() -> Result<Sockets, Error> {
+    /// Those of a machine, with or without a network interface.
+    pub(super) fn new(network: bool) -> Result<Sockets, Error> {
         let pair = || -> Result<_, Error> {
             let (ours, theirs) = UnixStream::pair().map_err(|source| Error::Channel { source })?;
             Ok((ours, OwnedFd::from(theirs)))
         };
+        let link = if network { Some(pair()?) } else { None };
+        for end in link.iter().flat_map(|(ours, theirs)| [ours.as_fd(), theirs.as_fd()]) {
+            // What the host allows less of makes the interface slower and nothing else.
+            let _ = set_socket_send_buffer_size(end, LINK_BUFFER);
+        }
         let (ours, theirs) = pair()?;
-        Ok(Sockets { channel: pair()?, console: pair()?, monitor: (Monitor::new(ours), theirs) })
+        Ok(Sockets { channel: pair()?, console: pair()?, monitor: (Monitor::new(ours), theirs), link })
     }
 
     /// The engine's end of the channel, to be handed over.
@@ -115,9 +130,19 @@ impl Sockets {
         self.monitor.1.as_fd()
     }
 
+    /// The engine's end of the network interface, to be handed over.
+    pub(super) fn link_end(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(|(_, theirs)| theirs.as_fd())
+    }
+
     /// What the engine's ends are called in it.
     pub(super) fn ends(&self) -> Ends {
-        Ends { channel: self.channel_fd(), console: self.console_fd(), monitor: self.monitor_fd() }
+        Ends {
+            channel: self.channel_fd(),
+            console: self.console_fd(),
+            monitor: self.monitor_fd(),
+            link: self.link_end().map(|end| end.as_raw_fd()),
+        }
     }
 
     /// The engine's end of the channel to the agent.
@@ -180,12 +205,12 @@ impl Machine {
         owned::die_with_parent(command);
         // A copy from a checkpoint is given what it gets, and nothing else.
         if !matches!(origin, Origin::Frozen { state: None, .. }) {
-            let own = [ends.channel, ends.console, ends.monitor];
-            owned::inherit_only(command, own.into_iter().chain(files.iter().map(AsRawFd::as_raw_fd)).collect());
+            let own = [ends.channel, ends.console, ends.monitor].into_iter().chain(ends.link);
+            owned::inherit_only(command, own.chain(files.iter().map(AsRawFd::as_raw_fd)).collect());
         }
         let process = Unfinished(Some(command.spawn().map_err(launch)?));
         // With our copies of the engine's ends gone, they close when the engine ends.
-        let Sockets { channel: (channel, _), console: (console, _), monitor: (monitor, _) } = sockets;
+        let Sockets { channel: (channel, _), console: (console, _), monitor: (monitor, _), link } = sockets;
         let pidfd = pidfd_open(process.pid(), PidfdFlags::empty()).map_err(|errno| launch(errno.into()))?;
         let console = Keeper::start(console, logs.serial).map_err(log_error(logs.serial))?;
         let channel = Channel::open(channel)?;
@@ -195,6 +220,7 @@ impl Machine {
             channel,
             monitor,
             ends,
+            link: link.map(|(ours, _)| ours),
             files: identities,
             origin,
             console: Some(console),
@@ -205,6 +231,12 @@ impl Machine {
     /// The conversation with the guest agent.
     pub fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// Our end of its network interface, once: ethernet frames, each after its length in four bytes, the most significant first. While
+    /// nobody has it, what the guest sends is lost.
+    pub fn take_link(&mut self) -> Option<UnixStream> {
+        self.link.take()
     }
 
     /// Waits until the engine is up: it has read its command line, and begins with the guest.

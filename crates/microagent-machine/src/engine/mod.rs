@@ -141,6 +141,8 @@ pub struct MachineSpec {
     pub cpus: u32,
     /// Block devices.
     pub disks: Vec<DiskSpec>,
+    /// Whether it has a network interface, whose frames come out of [`Machine::take_link`].
+    pub network: bool,
     /// File that keeps the end of the guest kernel's console, within bounds; truncated.
     pub serial_log: PathBuf,
     /// File that receives what the engine itself prints; truncated.

@@ -1,11 +1,13 @@
 //! What a workspace is, and what became of it.
 
-use super::{DiskRecord, Record};
+use super::{DiskRecord, ForwardRecord, MediationRecord, Record, SecretsRecord};
 use crate::{Name, Phase};
 use jiff::Timestamp;
+use microagent_egress::Rules;
 use microagent_protocol::FaultReport;
 pub use microagent_protocol::supervisor::Health;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -57,6 +59,21 @@ pub struct WorkspaceRecord {
     pub resources: Resources,
     /// Network mode.
     pub network: String,
+    /// Ports of the host that lead into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<ForwardRecord>,
+    /// What may leave it.
+    #[serde(default)]
+    pub egress: Rules,
+    /// Credentials that are put into its requests on their way out, as the interceptor knows them: references only.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub swaps: Value,
+    /// Services of the host that it reaches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mediations: Vec<MediationRecord>,
+    /// Secrets it is given.
+    #[serde(default, skip_serializing_if = "SecretsRecord::is_empty")]
+    pub secrets: SecretsRecord,
     /// Restart policy.
     pub restart: String,
     /// Guest host name.
@@ -164,7 +181,7 @@ pub struct Verification {
 }
 
 impl Record for WorkspaceRecord {
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const OLDEST: u32 = 1;
     const FILE: &'static str = "workspace.json";
 }

@@ -12,6 +12,7 @@ pub(crate) use timing::Stopwatch;
 pub use timing::{Start, Timing};
 
 use crate::attach::{self, Attached};
+use crate::network::{Outfit, Purpose};
 use crate::options::Templates;
 use crate::progress::Event;
 use crate::{Client, Error, Interrupt};
@@ -41,6 +42,7 @@ pub(crate) struct BringUp<'a> {
     pub(crate) templates: Templates,
     pub(crate) interrupt: Interrupt,
     pub(crate) watch: Stopwatch,
+    purpose: Purpose,
     arrival: Arrival,
     /// A template of this machine that is being written down.
     publishing: Option<JoinHandle<Result<(), microagent_machine::Error>>>,
@@ -64,10 +66,15 @@ struct Coming<'a> {
     record: &'a WorkspaceRecord,
     spec: MachineSpec,
     attached: Arc<Attached>,
+    outfit: Arc<Outfit>,
     limit: Limit,
 }
 
 impl Coming<'_> {
+    fn session(&self, machine: Machine) -> Session {
+        Session::new(machine, self.workspace, Arc::clone(&self.attached), Arc::clone(&self.outfit))
+    }
+
     /// The caller's deadline, or `ours` from now.
     fn within(&self, ours: Duration) -> Instant {
         let ours = Instant::now() + ours;
@@ -86,10 +93,11 @@ impl<'a> BringUp<'a> {
         templates: Templates,
         interrupt: Interrupt,
         watch: Stopwatch,
+        purpose: Purpose,
     ) -> BringUp<'a> {
         let can_rehearse = parts.engine.capabilities().rehearse;
         let arrival = Arrival { can_rehearse, ..Arrival::default() };
-        BringUp { client, parts, templates, interrupt, watch, arrival, publishing: None }
+        BringUp { client, parts, templates, interrupt, watch, purpose, arrival, publishing: None }
     }
 
     /// How the machine came up, when it has.
@@ -105,23 +113,33 @@ impl<'a> BringUp<'a> {
         limit: Limit,
     ) -> Result<Session, Error> {
         let attached = Arc::new(attach::attach(self.client, record)?);
+        let outfit = Arc::new(Outfit::prepare(workspace, record, self.purpose)?);
         let spec = session::spec(&self.parts, workspace, record, &attached);
-        let coming = Coming { workspace, record, spec, attached, limit };
+        let coming = Coming { workspace, record, spec, attached, outfit, limit };
+        let mut session = self.bring_up_machine(&coming)?;
+        match session.equip(record) {
+            Ok(()) => Ok(session),
+            Err(_) if self.interrupt.is_stopped() => Err(Error::Interrupted),
+            Err(error) => Err(session.explain(error, limit, record)),
+        }
+    }
+
+    fn bring_up_machine(&mut self, coming: &Coming<'_>) -> Result<Session, Error> {
         if self.templates == Templates::On
             && self.parts.engine.capabilities().warm
-            && let Some(session) = self.warm(&coming)?
+            && let Some(session) = self.warm(coming)?
         {
             return Ok(session);
         }
         self.arrival.start = Start::Cold;
         self.arrival.rehearsed = false;
         let machine = self.parts.engine.launch(&coming.spec)?;
-        let mut session = Session::new(machine, workspace, Arc::clone(&coming.attached));
+        let mut session = coming.session(machine);
         let _killed = self.interrupt.kills(session.machine());
-        match session.boot(record, &mut self.watch, coming.within(BOOT_LIMIT)) {
+        match session.boot(coming.record, &mut self.watch, coming.within(BOOT_LIMIT)) {
             Ok(()) => Ok(session),
             Err(_) if self.interrupt.is_stopped() => Err(Error::Interrupted),
-            Err(error) => Err(session.explain(error, limit, record)),
+            Err(error) => Err(session.explain(error, coming.limit, coming.record)),
         }
     }
 
@@ -218,7 +236,7 @@ impl<'a> BringUp<'a> {
     }
 
     fn assemble(&mut self, coming: &Coming<'_>, machine: Machine) -> Result<Session, Error> {
-        let mut session = Session::new(machine, coming.workspace, Arc::clone(&coming.attached));
+        let mut session = coming.session(machine);
         let _killed = self.interrupt.kills(session.machine());
         match session.boot(coming.record, &mut self.watch, coming.within(RESTORE_LIMIT)) {
             Ok(()) => Ok(session),

@@ -5,8 +5,11 @@ use super::timing::Stopwatch;
 use crate::Error;
 use crate::attach::Attached;
 use crate::error::FailedRun;
+use crate::network::{Lines, Outfit, has_network};
+use microagent_egress::Summary;
+use microagent_gateway::Gateway;
 use microagent_machine::engine::{DiskMode, DiskSpec, Machine, MachineSpec};
-use microagent_protocol::{Boot, Disk, Mount, Request};
+use microagent_protocol::{Boot, Disk, Mount, RefusalCode, Request};
 use microagent_state::{Workspace, WorkspaceRecord};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,12 +41,13 @@ pub(crate) fn boot_request(
     base_filesystem: &str,
     mounts: &[Mount],
     epoch_ns: u64,
+    outfit: impl FnOnce(&mut Boot),
 ) -> Result<Request, Error> {
     let mut entropy = vec![0; ENTROPY];
     getrandom::fill(&mut entropy).map_err(|_| Error::Entropy)?;
     let mut machine_id = [0; 16];
     getrandom::fill(&mut machine_id).map_err(|_| Error::Entropy)?;
-    Ok(Request::Boot(Boot {
+    let mut boot = Boot {
         base: Disk { serial: BASE_SERIAL.to_owned(), filesystem: base_filesystem.to_owned() },
         workspace: Disk { serial: WORKSPACE_SERIAL.to_owned(), filesystem: "ext4".to_owned() },
         mounts: mounts.to_vec(),
@@ -51,12 +55,23 @@ pub(crate) fn boot_request(
         machine_id: format!("{:032x}", u128::from_ne_bytes(machine_id)),
         epoch_ns,
         entropy,
-    }))
+        network: None,
+        trust: Vec::new(),
+        roots: String::new(),
+        secrets: false,
+        sockets: Vec::new(),
+    };
+    outfit(&mut boot);
+    Ok(Request::Boot(boot))
 }
 
 pub(crate) struct Session {
     machine: Machine,
     attached: Arc<Attached>,
+    outfit: Arc<Outfit>,
+    /// What goes on between the machine and the world.
+    gateway: Option<Gateway>,
+    lines: Lines,
     serial_log: PathBuf,
 }
 
@@ -70,14 +85,21 @@ pub(crate) fn spec(parts: &Parts, workspace: &Workspace, record: &WorkspaceRecor
         memory_mib: record.resources.memory_mib,
         cpus: record.resources.cpu_count,
         disks: own.into_iter().chain(attached.specs.iter().cloned()).collect(),
+        network: has_network(record),
         serial_log: workspace.serial_log(),
         engine_log: workspace.engine_log(),
     }
 }
 
 impl Session {
-    pub(crate) fn new(machine: Machine, workspace: &Workspace, attached: Arc<Attached>) -> Session {
-        Session { machine, attached, serial_log: workspace.serial_log() }
+    pub(crate) fn new(
+        machine: Machine,
+        workspace: &Workspace,
+        attached: Arc<Attached>,
+        outfit: Arc<Outfit>,
+    ) -> Session {
+        let serial_log = workspace.serial_log();
+        Session { machine, attached, outfit, gateway: None, lines: Lines::default(), serial_log }
     }
 
     pub(crate) fn machine(&self) -> &Machine {
@@ -99,10 +121,37 @@ impl Session {
         watch.lap(|timing| &mut timing.engine_ms);
         let epoch_ns = self.machine.guest_up(limit)?;
         watch.lap(|timing| &mut timing.guest_ms);
-        let request = boot_request(&record.hostname, &record.base_filesystem, &self.attached.mounts, epoch_ns)?;
+        self.gateway = self.outfit.connect(&mut self.machine)?;
+        let outfit = |boot: &mut Boot| self.outfit.enter(boot);
+        let mounts = &self.attached.mounts;
+        let request = boot_request(&record.hostname, &record.base_filesystem, mounts, epoch_ns, outfit)?;
         self.machine.channel().call(&request)?.wait(Some(limit))?;
         watch.lap(|timing| &mut timing.assemble_ms);
         Ok(())
+    }
+
+    /// Gives the guest its secrets, and opens what leads into it and out of it. Once, when it is up.
+    pub(crate) fn equip(&mut self, record: &WorkspaceRecord) -> Result<(), Error> {
+        let channel = self.machine.channel();
+        // Set-up steps are root's, and may be what makes the user.
+        self.outfit.deliver(channel, if record.setup_complete { &record.user } else { "" })?;
+        self.lines = self.outfit.open(channel)?;
+        Ok(())
+    }
+
+    /// Gives its secrets to the user of the workspace, whose set-up is complete now.
+    pub(crate) fn entrust(&self, record: &WorkspaceRecord) -> Result<(), Error> {
+        self.outfit.deliver(self.machine.channel(), &record.user)
+    }
+
+    /// What leads into it, with the ports that are open.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// What went out of it by now, where it has a network.
+    pub(crate) fn egress(&self) -> Option<Summary> {
+        self.outfit.summary()
     }
 
     /// Ends what still runs and unmounts the disks, so that what was written is there at the next start.
@@ -114,7 +163,10 @@ impl Session {
 
     /// Ends the machine. What can go wrong with that leaves nothing to do: dropping it tries again.
     pub(crate) fn kill(&mut self) {
+        self.lines = Lines::default();
         let _ = self.machine.kill();
+        // What it has to say of connections that ended now is in the record when whoever holds the workspace lets go of it.
+        self.gateway = None;
     }
 
     /// Turns what a caller of the guest saw into what happened to the machine.
@@ -133,6 +185,8 @@ impl Session {
         }
         match error {
             Error::Machine(Cause::RequestTooLong { .. }) => error,
+            // It is the caller's mistake that the image has no such user, and the machine is well.
+            Error::Machine(Cause::Refused(ref refusal)) if refusal.code == RefusalCode::UserUnknown => error,
             Error::Machine(cause) => {
                 let source = Box::new(self.machine.explain(cause));
                 Error::MachineFailed {

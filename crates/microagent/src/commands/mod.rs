@@ -60,7 +60,7 @@ impl<'a> Commands<'a> {
         Commands {
             channel: machine.channel().clone(),
             record,
-            env: environment(&record.image_env, &record.env),
+            env: environment(record, &record.env),
             deadline,
             interrupt: interrupt.clone(),
             current,

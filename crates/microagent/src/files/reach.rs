@@ -4,6 +4,7 @@ use crate::boot::session::Session;
 use crate::boot::{BringUp, Parts, Stopwatch};
 use crate::control::Connection;
 use crate::interrupt::Listening;
+use crate::network::Purpose;
 use crate::{Client, Error, Interrupt, Templates};
 use microagent_machine::channel::{Call, Input, Output};
 use microagent_protocol::supervisor::{Answer, Ask};
@@ -174,7 +175,7 @@ impl Maintenance {
         let mut watch = Stopwatch::start();
         let (kernel, guest_init) = (Some(record.kernel_path.as_path()), record.guest_init.as_deref());
         let parts = Parts::gather(client, Some(&record.backend), kernel, guest_init, &mut watch)?;
-        let mut boot = BringUp::new(client, parts, Templates::On, interrupt.clone(), watch);
+        let mut boot = BringUp::new(client, parts, Templates::On, interrupt.clone(), watch, Purpose::Maintenance);
         let session = boot.bring_up(&workspace, &record, None);
         boot.finish_template();
         let session = session?;

@@ -14,10 +14,14 @@ use crate::boot::session::Session;
 use crate::boot::{BringUp, Parts, Stopwatch};
 use crate::commands::Commands;
 use crate::commands::streams::Streams;
+use crate::network::Purpose;
 use crate::progress::Event;
 use crate::{Client, Error, Plan, RunIo, RunOptions, attach, describe, inject};
+use microagent_egress::{Log, Summary};
 use microagent_protocol::Exit;
-use microagent_state::{Phase, Record, Workspace, WorkspaceRecord};
+use microagent_state::{ForwardRecord, Phase, Record, Workspace, WorkspaceRecord};
+use std::fs::File;
+use std::path::Path;
 use std::time::Instant;
 
 /// A run whose parts are all there.
@@ -25,11 +29,18 @@ struct Run<'a> {
     client: &'a Client,
     options: &'a RunOptions,
     boot: BringUp<'a>,
+    egress: Option<Summary>,
+    ports: Vec<ForwardRecord>,
 }
 
 pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<RunReport, Error> {
     let mut watch = Stopwatch::start();
     let plan = Plan::of_run(options)?;
+    if let Some(path) = &options.learn {
+        // What cannot be written is told before anything runs.
+        let failed = |source| microagent_egress::Error::File { doing: "write", path: path.clone(), source };
+        File::options().create(true).append(true).open(path).map_err(failed)?;
+    }
     let wanted = &options.workspace;
     let (kernel, guest_init) = (wanted.kernel.as_deref(), wanted.guest_init.as_deref());
     let parts = Parts::gather(client, plan.backend.as_deref(), kernel, guest_init, &mut watch)?;
@@ -40,8 +51,8 @@ pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<Ru
     record.phase = Phase::Starting;
     let workspace = client.state().create(&plan.workspace)?;
     let mut streams = Streams::new(io);
-    let boot = BringUp::new(client, parts, wanted.templates, wanted.interrupt.clone(), watch);
-    let mut run = Run { client, options, boot };
+    let boot = BringUp::new(client, parts, wanted.templates, wanted.interrupt.clone(), watch, Purpose::Work);
+    let mut run = Run { client, options, boot, egress: None, ports: Vec::new() };
     let outcome =
         run.prepare(&workspace, &mut record).and_then(|()| run.execute(&workspace, &mut record, &mut streams));
     run.boot.finish_template();
@@ -74,6 +85,9 @@ impl Run<'_> {
         let deadline = limit.map(|(deadline, _)| deadline);
         self.client.progress().event(Event::Booting);
         let mut session = self.boot.bring_up(workspace, record, limit)?;
+        self.ports.clone_from(&session.lines().mappings);
+        // Onlookers see the ports that are open, also where any would do.
+        record.forwards.clone_from(&self.ports);
         let outcome = self.work(&session, workspace, record, streams, deadline);
         self.boot.watch.lap(|timing| &mut timing.command_ms);
         let outcome = match outcome {
@@ -87,6 +101,7 @@ impl Run<'_> {
             Err(error) => Err(session.explain(error, limit, record)),
         };
         session.kill();
+        self.egress = session.egress();
         self.boot.watch.lap(|timing| &mut timing.teardown_ms);
         if self.options.workspace.interrupt.is_stopped() { Err(Error::Interrupted) } else { outcome }
     }
@@ -108,6 +123,9 @@ impl Run<'_> {
         workspace.store(record)?;
         inject::inject(session.machine().channel(), workspace, deadline)?;
         commands.setup(streams, progress)?;
+        if !record.setup_complete {
+            session.entrust(record)?;
+        }
         self.boot.watch.lap(|timing| &mut timing.setup_ms);
         progress.event(Event::Running);
         commands.main(streams)
@@ -124,6 +142,7 @@ impl Run<'_> {
         record.updated_at = jiff::Timestamp::now();
         let result = report::result(exit, streams.capture());
         let rootfs_path = workspace.disk();
+        let learned = self.options.learn.as_deref().map(|path| learn(&workspace, path));
         if self.options.keep {
             result.store(workspace.path())?;
             workspace.store_output(&result.stdout, &result.stderr)?;
@@ -133,8 +152,18 @@ impl Run<'_> {
         }
         self.boot.watch.lap(|timing| &mut timing.teardown_ms);
         let root = self.client.state().root();
-        Ok(RunReport::new(root, &record, rootfs_path, result, self.boot.arrival(), self.boot.watch.timing()))
+        let report = RunReport::new(root, &record, rootfs_path, result, self.boot.arrival(), self.boot.watch.timing());
+        let learn_note =
+            learned.and_then(Result::err).map(|error| format!("nothing was learned: {}", error.report().message));
+        Ok(RunReport { egress: self.egress, ports: self.ports, learn_note, ..report })
     }
+}
+
+/// Writes the smallest policy that would have allowed what was attempted.
+fn learn(workspace: &Workspace, path: &Path) -> Result<(), Error> {
+    let (events, _) = Log::read(&workspace.egress_log(), 0)?;
+    let failed = |source| microagent_egress::Error::File { doing: "write", path: path.to_owned(), source };
+    Ok(std::fs::write(path, microagent_egress::suggest(&events)).map_err(failed)?)
 }
 
 /// What stays of a run that did not complete: a machine that failed or was killed leaves its workspace, so that its logs can be read;

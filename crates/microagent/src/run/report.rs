@@ -3,8 +3,9 @@
 use crate::Start;
 use crate::boot::{Arrival, Timing};
 use crate::commands::streams::Captured;
+use microagent_egress::Summary;
 use microagent_protocol::Exit;
-use microagent_state::{Name, Phase, Resources, ResultRecord, WorkspaceRecord};
+use microagent_state::{ForwardRecord, Name, Phase, Resources, ResultRecord, WorkspaceRecord};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,15 @@ pub struct RunReport {
     pub result: ResultRecord,
     /// What ran it.
     pub response: Response,
+    /// What went out, and what was not let out, where the machine had a network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Summary>,
+    /// Ports of the host that led into it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ForwardRecord>,
+    /// Why no policy was learned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learn_note: Option<String>,
     /// How the machine came up.
     pub start: Start,
     /// Whether it went on from an engine that had the guest's code translated.
@@ -98,6 +108,9 @@ impl RunReport {
             kernel_path: record.kernel_path,
             final_state: record.phase,
             result,
+            egress: None,
+            ports: Vec::new(),
+            learn_note: None,
             response: Response { ok: true, backend: record.backend, engine: record.engine },
             start,
             rehearsed,

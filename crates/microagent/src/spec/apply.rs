@@ -1,8 +1,10 @@
 //! From a file to the options of a call.
 
-use super::{AttachedDisk, AttachedMode, InjectedFile, SetupStep, WorkspaceSpec};
+use super::{AttachedDisk, AttachedMode, Forward, InjectedFile, MediatedService, Mediations, SetupStep, WorkspaceSpec};
+use crate::network::{NetworkOptions, SecretOptions, parse_forward, parse_mediation, rooted};
 use crate::{Command, CreateOptions, Disks, Error, FileSpec, RunOptions, Service, WorkspaceOptions};
-use microagent_state::{DiskRecord, DiskSource, MountMode, VolumeName};
+use microagent_secret::Binding;
+use microagent_state::{DiskRecord, DiskSource, ForwardRecord, MediationRecord, MountMode, VolumeName};
 use std::path::{Path, PathBuf};
 
 /// The bits of a mode that are kept where none is given: everybody's but for others' right to write, and none that gives authority.
@@ -87,10 +89,62 @@ impl WorkspaceSpec {
         or(&mut options.cpus, self.resources.cpu_count.as_ref());
         or(&mut options.size_mib, self.resources.size_mib.as_ref());
         or(&mut options.headroom_mib, self.resources.headroom_mib.as_ref());
+        self.connect(&mut options.network)?;
+        self.entrust(&mut options.secrets)?;
         options.disks = self.disks(std::mem::take(&mut options.disks))?;
         options.outputs.extend(self.outputs.iter().map(|output| (output.name.clone(), output.path.clone())));
         or(&mut options.ttl, self.ttl.map(|ttl| ttl.0).as_ref());
         or(&mut options.health, self.health.as_ref().map(Into::into).as_ref());
+        Ok(())
+    }
+
+    fn connect(&self, options: &mut NetworkOptions) -> Result<(), Error> {
+        if let Some(mode) = self.network.mode {
+            options.mode = mode.value;
+        }
+        if let Some(forwards) = &self.network.forwards {
+            options.forwards = forwards.iter().map(mapping).collect::<Result<_, _>>()?;
+        }
+        let egress = &self.egress;
+        if let Some(mode) = egress.mode {
+            options.egress.mode = mode.into();
+        }
+        for (listed, list) in
+            [(&egress.allow, &mut options.egress.allow), (&egress.passthrough, &mut options.egress.passthrough)]
+        {
+            for host in listed {
+                list.push(host.parse()?);
+            }
+        }
+        egress.policy.iter().try_for_each(|path| options.add_policy(&self.base.join(path)))?;
+        if let Some(path) = &egress.swap_config {
+            options.add_swaps(&self.base.join(path))?;
+        }
+        egress.cred_swap.iter().try_for_each(|provider| options.add_provider(provider, &self.base))?;
+        let services: &[MediatedService] = match &self.mediation {
+            None => &[],
+            Some(Mediations::One(service)) => std::slice::from_ref(service),
+            Some(Mediations::Several(services)) => services,
+        };
+        for service in services.iter().filter(|service| service.enabled != Some(false)) {
+            let mediation = parse_mediation(&format!("{}={}", service.port, service.target))?;
+            let optional = service.required.or(service.fail_closed) == Some(false);
+            options.mediations.push(MediationRecord { optional, ..mediation });
+        }
+        Ok(())
+    }
+
+    fn entrust(&self, options: &mut SecretOptions) -> Result<(), Error> {
+        for (given, bindings) in
+            [(&self.secrets, &mut options.files), (&self.secrets_on_demand, &mut options.on_demand)]
+        {
+            for (name, reference) in given {
+                let binding: Binding = format!("{name}={reference}").parse()?;
+                bindings.push(rooted(&binding, &self.base)?);
+            }
+        }
+        options.env_files.extend(self.secrets_env_files.iter().map(|path| self.base.join(path)));
+        options.audit |= self.secrets_audit == Some(true);
         Ok(())
     }
 
@@ -154,6 +208,13 @@ impl WorkspaceSpec {
         }
         Ok(disks.into_records())
     }
+}
+
+fn mapping(forward: &Forward) -> Result<ForwardRecord, Error> {
+    let host = forward.host.as_deref().unwrap_or("127.0.0.1");
+    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+    let protocol = forward.protocol.as_deref().unwrap_or("tcp");
+    parse_forward(&format!("{host}:{}:{}/{protocol}", forward.host_port, forward.guest_port))
 }
 
 fn mode(given: Option<AttachedMode>, usual: MountMode) -> MountMode {

@@ -61,6 +61,16 @@ pub struct WorkspaceSpec {
     pub resources: ResourceKeys,
     /// Network of the machine.
     pub network: NetworkKeys,
+    /// What may leave it.
+    pub egress: EgressKeys,
+    /// Secrets that become files below `/run/secrets`: `scheme:reference` by name.
+    pub secrets: BTreeMap<String, String>,
+    /// Secrets that are fetched when they are needed, in the same way.
+    pub secrets_on_demand: BTreeMap<String, String>,
+    /// Files of `KEY=value` lines, each line a secret.
+    pub secrets_env_files: Vec<PathBuf>,
+    /// Whether each access to a secret is written down.
+    pub secrets_audit: Option<bool>,
     /// Existing ext4 disks.
     pub disks: Vec<AttachedDisk>,
     /// Tar archives that become disks.
@@ -73,8 +83,8 @@ pub struct WorkspaceSpec {
     pub ttl: Option<Ttl>,
     /// Command that tells whether the workspace is well.
     pub health: Option<CommandHealth>,
-    /// Channel from the guest to a mediator.
-    pub mediation: Unbuilt,
+    /// Services of the host that the workspace reaches, one or several.
+    pub mediation: Option<Mediations>,
     /// Model that is served to the guest.
     pub model: Unbuilt,
     /// How that is served.
@@ -144,10 +154,10 @@ pub struct ResourceKeys {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkKeys {
-    /// Mode; today's machines are `isolated`.
+    /// How it is connected.
     pub mode: Option<Placed<NetworkMode>>,
     /// Ports of the host that lead into the guest.
-    pub forwards: Option<Placed<Vec<Forward>>>,
+    pub forwards: Option<Vec<Forward>>,
     /// Name servers.
     pub dns: Unbuilt,
     /// Routes.
@@ -169,12 +179,13 @@ pub struct NetworkKeys {
 }
 
 /// Network mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
     /// No network interface.
     Isolated,
     /// The host's network through a gateway in user space.
+    #[default]
     User,
     /// The host's network through address translation.
     Nat,
@@ -183,6 +194,11 @@ pub enum NetworkMode {
 }
 
 impl NetworkMode {
+    /// Whether it can be had.
+    pub const fn is_supported(self) -> bool {
+        matches!(self, NetworkMode::Isolated | NetworkMode::User)
+    }
+
     /// The mode as flags and records call it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -197,18 +213,86 @@ impl NetworkMode {
 /// A port of the host that leads into the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[allow(dead_code, reason = "understood, so that a mistake in it is told; ports come with networking")]
 pub struct Forward {
     /// Protocol: `tcp`.
     #[serde(default)]
-    protocol: Option<String>,
-    /// Address of the host.
+    pub protocol: Option<String>,
+    /// Address of the host; loopback when absent.
     #[serde(default)]
-    host: Option<String>,
-    /// Port of the host.
-    host_port: u16,
+    pub host: Option<String>,
+    /// Port of the host; 0 takes one that is free.
+    pub host_port: u16,
     /// Port of the guest.
-    guest_port: u16,
+    pub guest_port: u16,
+}
+
+/// What may leave a workspace.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EgressKeys {
+    /// What becomes of what is not listed: guarded, strict or off.
+    pub mode: Option<EgressMode>,
+    /// Hosts that are allowed, and whose TLS is ended at the gateway: a name, `.name` for all below it, or an address.
+    pub allow: Vec<String>,
+    /// Hosts that are allowed, and passed on as they are.
+    pub passthrough: Vec<String>,
+    /// Files with more of both.
+    pub policy: Vec<PathBuf>,
+    /// File that says which credentials are put into requests.
+    pub swap_config: Option<PathBuf>,
+    /// Providers whose credential is put into requests, as `PROVIDER[=scheme:reference]`.
+    pub cred_swap: Vec<String>,
+}
+
+/// What becomes of what is not listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EgressMode {
+    /// The public internet is allowed, and nothing inside.
+    Guarded,
+    /// Nothing is allowed.
+    Strict,
+    /// Everything is allowed, and nothing looked at.
+    Off,
+}
+
+impl From<EgressMode> for microagent_egress::Mode {
+    fn from(mode: EgressMode) -> microagent_egress::Mode {
+        match mode {
+            EgressMode::Guarded => microagent_egress::Mode::Guarded,
+            EgressMode::Strict => microagent_egress::Mode::Strict,
+            EgressMode::Off => microagent_egress::Mode::Off,
+        }
+    }
+}
+
+/// One service of the host, or several.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Mediations {
+    /// One.
+    One(MediatedService),
+    /// Several.
+    Several(Vec<MediatedService>),
+}
+
+/// A service of the host that a workspace reaches.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MediatedService {
+    /// Its number in the workspace.
+    pub port: u16,
+    /// `HOST:PORT` of the service.
+    pub target: String,
+    /// Whether it leads there at all; it does when absent.
+    #[serde(default)]
+    pub enabled: Option<bool>,
+    /// Whether the workspace starts only when the service can be reached; it does when absent.
+    #[serde(default)]
+    pub required: Option<bool>,
+    /// The same.
+    #[serde(default)]
+    pub fail_closed: Option<bool>,
 }
 
 /// A file of the host that is put into a workspace.

@@ -23,8 +23,8 @@ mod unbuilt;
 mod tests;
 
 pub use keys::{
-    AttachedDisk, AttachedMode, AttachedVolume, CommandHealth, InjectedFile, NetworkKeys, NetworkMode, OutputPath,
-    ResourceKeys, RestartPolicy, Ttl, WorkspaceSpec,
+    AttachedDisk, AttachedMode, AttachedVolume, CommandHealth, EgressKeys, EgressMode, Forward, InjectedFile,
+    MediatedService, Mediations, NetworkKeys, NetworkMode, OutputPath, ResourceKeys, RestartPolicy, Ttl, WorkspaceSpec,
 };
 pub use parse::parse_duration;
 pub use placed::{NotBuilt, Placed};

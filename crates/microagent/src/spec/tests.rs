@@ -136,10 +136,9 @@ fn a_mistake_is_told_with_its_place_and_the_way_out() {
 #[test]
 fn what_is_not_built_yet_is_refused_where_it_stands() {
     let cases = [
-        ("network:\n  mode: user\n", "line 2, column 9: `network.mode: user` is not supported yet"),
-        ("network:\n  forwards:\n    - {hostPort: 80, guestPort: 80}\n", "line 3, column 5: `network.forwards`"),
+        ("network:\n  mode: nat\n", "line 2, column 9: `network.mode: nat` is not supported yet"),
         ("network: {mode: isolated, dns: [1.1.1.1]}\n", "line 1, column 32: `network.dns`"),
-        ("model: org/model\nmediation: {enabled: true}\n", "line 1, column 8: `model`"),
+        ("model: org/model\nagent: {entry: x}\n", "line 1, column 8: `model`"),
         ("agent:\n  entry: x\n", "`agent` is not supported yet"),
         ("health: {httpGet: /, port: 80}\n", "`health.httpGet` is not supported yet"),
     ];
@@ -148,6 +147,25 @@ fn what_is_not_built_yet_is_refused_where_it_stands() {
         assert!(refusal.starts_with("not_supported_yet: ") && refusal.contains(message), "{text}: {refusal}");
     }
     parse("network: {mode: isolated, forwards: []}\nmediation:\n").unwrap();
+}
+
+#[test]
+fn network_and_secrets_are_what_flags_make_of_them() {
+    let text = "network:\n  mode: user\n  forwards:\n    - {host: '::1', hostPort: 8080, guestPort: 80}\n\
+                egress:\n  mode: strict\n  allow: [api.example.com]\n  credSwap: [openai]\n\
+                secrets: {TOKEN: 'file:token', KEY: 'env:KEY'}\nsecretsAudit: true\n\
+                mediation: {enabled: true, port: 2048, target: 'localhost:9900', failClosed: false}\n";
+    let mut options = CreateOptions::new("alpine");
+    parse(text).unwrap().apply(&mut options).unwrap();
+    let network = options.workspace.network;
+    assert_eq!(network.forwards[0].to_string(), "[::1]:8080:80");
+    assert_eq!((network.egress.mode.name(), network.egress.allow.len()), ("strict", 1));
+    assert_eq!(network.swaps.names(), ["openai"]);
+    assert!(network.mediations[0].optional);
+    let secrets = options.workspace.secrets;
+    let references: Vec<String> = secrets.files.iter().map(|binding| binding.reference.to_string()).collect();
+    assert_eq!(references, ["env:KEY", "file:/base/token"]);
+    assert!(secrets.audit);
 }
 
 #[test]

@@ -125,7 +125,7 @@ impl Desk {
         own.extend(start.env);
         self.processes.start(Command {
             argv: start.argv,
-            env: environment(&self.record.image_env, &own),
+            env: environment(&self.record, &own),
             cwd: start.cwd.unwrap_or_else(|| self.record.workdir.clone()),
             user: start.user.unwrap_or_else(|| self.record.user.clone()),
             tty: start.tty,

@@ -19,6 +19,7 @@ use crate::boot::session::Session;
 use crate::boot::{BringUp, Parts, Start, Stopwatch};
 use crate::commands::Commands;
 use crate::commands::streams::Streams;
+use crate::network::Purpose;
 use crate::plan::environment;
 use crate::progress::Event;
 use crate::{Client, Error, RunIo, StartOptions, inject};
@@ -139,7 +140,7 @@ fn bring_up(
         return Err(Error::BaseMissing { name: record.name.to_string(), image: record.image.clone() });
     }
     client.progress().event(Event::Booting);
-    let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch);
+    let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch, Purpose::Work);
     let session = boot.bring_up(workspace, record, None);
     boot.finish_template();
     let session = session?;
@@ -179,7 +180,7 @@ pub(crate) fn set_up(
     record.setup_complete = true;
     workspace.store(record)?;
     inject::forget(workspace);
-    Ok(())
+    session.entrust(record)
 }
 
 /// A workspace whose machine came up, and that does not run all the same.
@@ -251,6 +252,7 @@ impl Supervisor {
                 engine_pid: session.machine().pid(),
                 start: start.to_string(),
                 ready_ms,
+                forwards: session.lines().mappings.iter().map(ToString::to_string).collect(),
             },
             record: record.clone(),
             channel: channel.clone(),
@@ -417,7 +419,7 @@ fn start_service(
     };
     let command = Command {
         argv: argv.clone(),
-        env: environment(&record.image_env, &record.env),
+        env: environment(record, &record.env),
         cwd: record.workdir.clone(),
         user: record.user.clone(),
         tty: None,

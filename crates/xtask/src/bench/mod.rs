@@ -11,6 +11,7 @@
 //! | `together` | eight warm runs at once | one |
 //! | `phases` | warm and cold runs, phase by phase; commands in one machine | the guest's own `fork` and `exec` |
 //! | `workspace` | commands in a workspace that runs, files in and out of it | the stream alone; the guest's own `tar` |
+//! | `network` | a stream, connections, names, TLS that is looked into, idle connections | QEMU's own network; the host's resolver; TLS that is not |
 //! | `memory` | ten restored machines that idle | one |
 //! | `written` | what a run writes to disk | a mebibyte |
 //! | `pull` | pulling and unpacking an image | `podman pull` |
@@ -20,6 +21,7 @@ mod cold;
 mod goal;
 mod host;
 mod memory;
+mod network;
 mod phases;
 mod plain;
 mod podman;
@@ -60,6 +62,8 @@ pub enum Section {
     Phases,
     /// Commands and files of a workspace that runs
     Workspace,
+    /// A guest's network against QEMU's own
+    Network,
     /// Memory of machines that idle
     Memory,
     /// What a run writes to disk
@@ -71,12 +75,13 @@ pub enum Section {
 }
 
 impl Section {
-    const ALL: [Section; 9] = [
+    const ALL: [Section; 10] = [
         Section::Warm,
         Section::Cold,
         Section::Together,
         Section::Phases,
         Section::Workspace,
+        Section::Network,
         Section::Memory,
         Section::Written,
         Section::Pull,
@@ -90,6 +95,7 @@ impl Section {
             Section::Together => together::measure(bench),
             Section::Phases => phases::measure(bench),
             Section::Workspace => workspace::measure(bench),
+            Section::Network => network::measure(bench),
             Section::Memory => memory::measure(bench),
             Section::Written => written::measure(bench),
             Section::Pull => pull::measure(bench),

@@ -5,17 +5,20 @@
 mod disks;
 pub(in crate::verbs) mod environment;
 pub(in crate::verbs) mod file;
+pub(in crate::verbs) mod network;
+pub(in crate::verbs) mod secrets;
 pub(in crate::verbs) mod setup;
 
 use crate::completion;
 use crate::error::Error;
 use crate::quantity;
-use crate::refused;
 use crate::verbs::image::source::SourceArgs;
 use clap_complete::ArgValueCandidates;
 use disks::DiskArgs;
 use environment::Variables;
 use microagent::WorkspaceOptions;
+use network::NetworkArgs;
+use secrets::SecretArgs;
 use setup::SetupSteps;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +32,10 @@ pub(in crate::verbs) struct Definition {
     guest: GuestArgs,
     #[command(flatten)]
     pub(in crate::verbs) machine: MachineArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    secrets: SecretArgs,
     #[command(flatten)]
     disks: DiskArgs,
     #[command(flatten)]
@@ -73,9 +80,6 @@ pub(in crate::verbs) struct MachineArgs {
     /// Least room on the writable disk in MiB, where its size is not given; the image takes none of it
     #[arg(long, value_name = "MIB", value_parser = quantity::parse_mib)]
     headroom_mib: Option<u64>,
-    /// Network mode; today's machines are `isolated`: they have no network interface
-    #[arg(long, value_name = "MODE")]
-    network: Option<String>,
     /// Guest host name [default: made of the workspace's name]
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
@@ -130,10 +134,9 @@ impl Definition {
 
     /// Overrides what is given.
     pub(in crate::verbs) fn apply(&self, options: &mut WorkspaceOptions) -> Result<(), Error> {
-        let Definition { source, guest, machine, disks, keeping } = self;
-        if let Some(error) = machine.network.as_deref().and_then(refused::network) {
-            return Err(error);
-        }
+        let Definition { source, guest, machine, network, secrets, disks, keeping } = self;
+        network.apply(&mut options.network)?;
+        secrets.apply(&mut options.secrets)?;
         options.platform = source.platform()?;
         options.pull = source.pull_options()?;
         or(&mut options.entrypoint, guest.entrypoint.as_ref());

@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// End with the command's exit code [env: MICROAGENT_PROPAGATE_EXIT_CODE]
     #[arg(long, help_heading = "Input and output")]
     pub(super) propagate_exit_code: bool,
+    /// Write the smallest egress policy that would have allowed what the command attempted to this file
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    pub(super) learn: Option<PathBuf>,
     /// Check everything that can be checked offline, show the plan, and do nothing
     #[arg(long, help_heading = "Input and output")]
     pub(super) dry_run: bool,
@@ -113,6 +116,7 @@ impl Args {
             command: self.command(words)?,
             timeout: self.command.timeout,
             keep: self.keeping.keep,
+            learn: self.learn.clone(),
             ..RunOptions::new(image.unwrap_or_default())
         };
         if let Some(spec) = spec {

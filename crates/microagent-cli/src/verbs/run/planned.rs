@@ -52,6 +52,17 @@ impl Text for Planned {
         writeln!(out, "Keep: {}", if plan.keep { "yes" } else { "no" })?;
         plan.setup.iter().try_for_each(|line| writeln!(out, "Setup: {}", line.trim_end()))?;
         plan.env.keys().try_for_each(|key| writeln!(out, "Env: {key}"))?;
+        plan.forwards
+            .iter()
+            .try_for_each(|forward| writeln!(out, "Port: {} -> {}", forward.listens(), forward.guest_port))?;
+        if let Some(rules) = &plan.egress {
+            writeln!(out, "Egress: {}", rules.mode)?;
+            rules.allow.iter().try_for_each(|host| writeln!(out, "Allowed: {host}"))?;
+            rules.passthrough.iter().try_for_each(|host| writeln!(out, "Passed through: {host}"))?;
+        }
+        for (name, reference) in plan.secrets.files.iter().chain(&plan.secrets.on_demand) {
+            writeln!(out, "Secret: {name} from {reference}")?;
+        }
         plan.outputs.iter().try_for_each(|(name, path)| writeln!(out, "Output: {name}={path}"))?;
         plan.timeout_ms.iter().try_for_each(|&ms| writeln!(out, "Timeout: {:?}", Duration::from_millis(ms)))?;
         writeln!(out, "Nothing was done: this is what `{}` would do.", self.verb)

@@ -22,6 +22,7 @@ pub(super) fn rehearse_template(args: &Args, report: &RunReport, context: &Conte
     let mut command = Command::new(program);
     command.arg("--state-dir").arg(&report.state_dir).args(["template", "prepare", "--background"]);
     command.args(["--profile", &report.profile, "--backend", &report.response.backend]);
+    command.args(["--network", &report.network]);
     command.args(["--memory", &report.resources.memory_mib.to_string()]);
     command.args(["--cpus", &report.resources.cpu_count.to_string()]);
     pass_on(&mut command, "--kernel", args.definition.machine.kernel.as_deref());

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::output::Text;
 use crate::quantity;
 use crate::signals::Signals;
+use crate::verbs::definition;
 use clap_complete::engine::ArgValueCandidates;
 use microagent::{Prepared, TemplateOptions};
 use std::io::{self, Write};
@@ -35,6 +36,9 @@ pub(super) struct Args {
     /// Number of CPUs [default: the profile's]
     #[arg(long, value_name = "N")]
     cpus: Option<u32>,
+    /// Network mode, user or isolated: whether it has a network interface
+    #[arg(long, value_name = "MODE", default_value = "user")]
+    network: String,
     /// Run on linux-kvm or linux-tcg [default: the best this host has]
     #[arg(long, value_name = "BACKEND")]
     backend: Option<String>,
@@ -54,12 +58,21 @@ const NICENESS: i32 = 19;
 
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
-        let Args { profile, memory, cpus, backend, kernel, guest_init, background } = self;
+        let Args { profile, memory, cpus, network, backend, kernel, guest_init, background } = self;
         if background {
             stand_back();
         }
-        let options =
-            TemplateOptions { profile, memory_mib: memory, cpus, backend, kernel, guest_init, ..Default::default() };
+        let network = definition::network::network(&network)?;
+        let options = TemplateOptions {
+            profile,
+            memory_mib: memory,
+            cpus,
+            network,
+            backend,
+            kernel,
+            guest_init,
+            ..Default::default()
+        };
         let interrupt = options.interrupt.clone();
         let signals = Signals::watch(move || interrupt.stop())?;
         let client = context.client()?;

@@ -159,7 +159,7 @@ fn damaged_and_newer_records_are_named_and_nothing_is_lost() {
     host.microagent(["create", "box", "--image", BUSYBOX, "--profile", "tiny"]).expect(0);
     let path = host.state().join("workspaces/box/workspace.json");
     let whole = fs::read_to_string(&path).unwrap();
-    let newer = whole.replacen(r#""version": 2"#, r#""version": 99"#, 1);
+    let newer = whole.replacen(r#""version": 3"#, r#""version": 99"#, 1);
     assert_ne!(newer, whole);
     for (what, text) in [("truncated", &whole[..whole.len() / 2]), ("empty", ""), ("newer", newer.as_str())] {
         fs::write(&path, text).unwrap();

@@ -25,6 +25,12 @@ pub(super) enum Ram {
     },
 }
 
+/// The guest's address on its own link, where it is alone with the gateway: one that is administered locally, from QEMU's own range.
+const GUEST_MAC: &str = "52:54:00:12:34:56";
+
+/// Bytes of the largest packet. The guest takes it over. Far fewer packets pass than with the 1500 of an ethernet, and none leaves the host.
+const MTU: u32 = 65520;
+
 /// Name of the virtio-serial port the agent looks for.
 const PORT: &str = "microagent";
 
@@ -53,6 +59,11 @@ pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, ends: Ends, ram: Ram) -> Ve
         .pair("-device", &format!("virtserialport,chardev=agent,name={PORT}"));
     for (index, disk) in spec.disks.iter().enumerate() {
         arguments.disk(index, disk, ram);
+    }
+    if let Some(link) = ends.link {
+        arguments
+            .pair("-netdev", &format!("socket,id=link,fd={link}"))
+            .pair("-device", &format!("virtio-net-device,netdev=link,mac={GUEST_MAC},host_mtu={MTU}"));
     }
     if matches!(ram, Ram::Restored { .. } | Ram::Rehearsal(_)) {
         arguments.pair("-incoming", "defer");
@@ -187,6 +198,7 @@ mod tests {
                 serial: "base".into(),
                 mode: DiskMode::ReadOnly,
             }],
+            network: false,
             serial_log: "/s".into(),
             engine_log: "/e".into(),
         }
@@ -194,7 +206,7 @@ mod tests {
 
     fn arguments(ram: Ram) -> Vec<String> {
         let qemu = Qemu::new(PathBuf::from("qemu"), String::new(), Accelerator::Tcg, None);
-        let arguments = build(&qemu, &spec(), Ends { channel: 3, console: 4, monitor: 5 }, ram);
+        let arguments = build(&qemu, &spec(), Ends { channel: 3, console: 4, monitor: 5, link: None }, ram);
         arguments.into_iter().map(|argument| argument.into_string().unwrap()).collect()
     }
 

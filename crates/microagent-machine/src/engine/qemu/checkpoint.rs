@@ -14,11 +14,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-/// What a copy is given: its ends of the three sockets, and the RAM.
+/// What a copy is given: its ends of the sockets, and the RAM.
 const CHANNEL: u32 = Checkpoint::FIRST_SLOT;
 const CONSOLE: u32 = CHANNEL + 1;
 const MONITOR: u32 = CHANNEL + 2;
 const RAM: u32 = CHANNEL + 3;
+const LINK: u32 = CHANNEL + 4;
 
 /// Stops a machine and writes its QEMU to `checkpoint`. Returns what the guest said when it was up.
 pub(super) fn take(
@@ -29,13 +30,16 @@ pub(super) fn take(
 ) -> Result<Hello, Error> {
     let hello = machine.channel().hello(deadline)?;
     machine.monitor.stop(deadline)?;
+    let ends = machine.ends;
+    let sockets = [(ends.channel, CHANNEL), (ends.console, CONSOLE), (ends.monitor, MONITOR)];
+    let given: Vec<_> = sockets.into_iter().chain(ends.link.map(|link| (link, LINK))).collect();
     capture(&Capture {
         pid: machine.pid().cast_signed(),
         plan: &checkpoint.plan,
         memory: &checkpoint.memory,
         shared: Some(Shared { file: memory, slot: RAM }),
         forgotten: &machine.files,
-        given: &[(machine.ends.channel, CHANNEL), (machine.ends.console, CONSOLE), (machine.ends.monitor, MONITOR)],
+        given: &given,
         filter: &filter::instructions(),
     })?;
     Ok(hello)
@@ -48,19 +52,20 @@ pub(super) fn go_on(
     memory: &File,
     frozen: Option<&Frozen>,
 ) -> Result<Machine, Error> {
-    let mut sockets = Sockets::new()?;
+    let mut sockets = Sockets::new(spec.network)?;
     let monitor = sockets.monitor();
     monitor.listen();
     for (index, disk) in spec.disks.iter().enumerate() {
         monitor.attach(index, disk.mode, disk.open()?)?;
     }
     monitor.go_on()?;
-    let given: [(u32, BorrowedFd<'_>); 4] = [
+    let mut given: Vec<(u32, BorrowedFd<'_>)> = vec![
         (CHANNEL, sockets.channel_end()),
         (CONSOLE, sockets.console_end()),
         (MONITOR, sockets.monitor_end()),
         (RAM, memory.as_fd()),
     ];
+    given.extend(sockets.link_end().map(|link| (LINK, link)));
     let launch = |source| Error::Launch { program: "a checkpoint of QEMU".into(), source };
     let mut becoming = checkpoint.command(&given).map_err(launch)?;
     becoming.command.env_clear();

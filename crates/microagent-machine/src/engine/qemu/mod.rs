@@ -67,7 +67,7 @@ impl Qemu {
     /// under.
     fn fingerprint(&self, spec: &MachineSpec) -> String {
         let mut digest = Sha256::new();
-        let nothing = Ends { channel: 0, console: 0, monitor: 0 };
+        let nothing = Ends { channel: 0, console: 0, monitor: 0, link: spec.network.then_some(0) };
         for argument in arguments::build(self, spec, nothing, Ram::Template(0)) {
             digest.update(argument.as_encoded_bytes());
             digest.update([0]);
@@ -100,7 +100,7 @@ impl Engine for Qemu {
             pause: true,
             snapshot: false,
             vsock: false,
-            network: false,
+            network: true,
             warm: true,
             rehearse: self.accelerator == Accelerator::Tcg,
         }
@@ -120,12 +120,12 @@ impl Engine for Qemu {
     }
 
     fn launch(&self, spec: &MachineSpec) -> Result<Machine, Error> {
-        self.spawn(spec, Sockets::new()?, Ram::Private, &[], Origin::Boot)
+        self.spawn(spec, Sockets::new(spec.network)?, Ram::Private, &[], Origin::Boot)
     }
 
     fn launch_template(&self, spec: &MachineSpec, memory: &File) -> Result<Machine, Error> {
         let ram = Ram::Template(memory.as_raw_fd());
-        self.spawn(spec, Sockets::new()?, ram, &[memory.as_fd()], Origin::Boot)
+        self.spawn(spec, Sockets::new(spec.network)?, ram, &[memory.as_fd()], Origin::Boot)
     }
 
     fn launch_rehearsal(&self, spec: &MachineSpec, from: &Restore<'_>, memory: &File) -> Result<Machine, Error> {
@@ -154,7 +154,7 @@ impl Engine for Qemu {
 impl Qemu {
     /// Starts a QEMU that loads a frozen machine, with its RAM in `memory`.
     fn load(&self, spec: &MachineSpec, from: &Restore<'_>, memory: &File, ram: Ram) -> Result<Machine, Error> {
-        let mut sockets = Sockets::new()?;
+        let mut sockets = Sockets::new(spec.network)?;
         let state = from.state.as_raw_fd();
         sockets.monitor().prepare()?;
         if from.frozen.is_some() {

@@ -1,0 +1,253 @@
+//! Secrets of a workspace: resolved before its machine is launched, and given to the guest when it is up.
+
+use super::mediation;
+use super::places::{self, Places};
+use super::relay::Ends;
+use super::variables::SECRETS;
+use crate::Error;
+use microagent_machine::Channel;
+use microagent_protocol::Request;
+use microagent_secret::{Name, Reference, Secret, Sources};
+use microagent_state::{SecretsRecord, Workspace};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the guest may take to write a secret down.
+const DELIVERY_LIMIT: Duration = Duration::from_mins(1);
+
+/// Most requests that are answered at once: each may run a helper, or ask a server.
+const MAX_REQUESTS: usize = 8;
+
+/// How long a request may take to come.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// Most bytes of the record. What comes after is not written down.
+const MAX_RECORD: u64 = 32 << 20;
+
+/// Most bytes of a request for a secret.
+const MAX_REQUEST: u64 = 8 << 10;
+
+/// What became of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretOutcome {
+    /// It was put into its file.
+    Delivered,
+    /// It was handed out.
+    Fetched,
+    /// No secret of that name is declared.
+    Denied,
+    /// It could not be had.
+    Failed,
+}
+
+/// A line of the record of secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretAccess {
+    /// When.
+    pub at: jiff::Timestamp,
+    /// Its name.
+    pub secret: String,
+    /// What became of it.
+    pub outcome: SecretOutcome,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The record of accesses, where it is wanted.
+#[derive(Debug)]
+struct Audit(Option<PathBuf>);
+
+impl Audit {
+    fn write(&self, secret: &str, outcome: SecretOutcome, detail: Option<String>) {
+        let Some(path) = &self.0 else { return };
+        let access = SecretAccess { at: jiff::Timestamp::now(), secret: secret.to_owned(), outcome, detail };
+        let mut line = serde_json::to_vec(&access).expect("an access has only string keys");
+        line.push(b'\n');
+        let file = File::options().create(true).append(true).mode(0o600).open(path);
+        let file = file.and_then(|file| if file.metadata()?.len() < MAX_RECORD { Ok(file) } else { Err(full()) });
+        // A full disk must not keep a workload from its secrets; the next line tries again.
+        let _ = file.and_then(|mut file| file.write_all(&line));
+    }
+}
+
+fn full() -> std::io::Error {
+    std::io::ErrorKind::StorageFull.into()
+}
+
+/// Secrets that have been resolved.
+pub(super) struct Resolved {
+    files: BTreeMap<Name, Secret>,
+    on_demand: Arc<OnDemand>,
+}
+
+struct OnDemand {
+    references: BTreeMap<String, Reference>,
+    sources: Sources,
+    audit: Audit,
+}
+
+impl Resolved {
+    /// Resolves the secrets of `record`. Those on demand are only read.
+    pub(super) fn new(record: &SecretsRecord, workspace: &Workspace) -> Result<Resolved, Error> {
+        let sources = Sources::of_process();
+        let audit = Audit(record.audit.then(|| workspace.secrets_log()));
+        let mut files = BTreeMap::new();
+        for path in &record.env_files {
+            files.extend(microagent_secret::dotenv::load(path)?);
+        }
+        for (name, reference) in &record.files {
+            let reference: Reference = reference.parse()?;
+            let value = sources.resolve(&reference).inspect_err(|error| {
+                audit.write(name, SecretOutcome::Failed, Some(error.to_string()));
+            })?;
+            files.insert(name.parse()?, value);
+        }
+        let references = record.on_demand.iter().map(|(name, reference)| Ok((name.clone(), reference.parse()?)));
+        let references = references.collect::<Result<_, Error>>()?;
+        Ok(Resolved { files, on_demand: Arc::new(OnDemand { references, sources, audit }) })
+    }
+
+    /// Whether any become files.
+    pub(super) fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// Whether there are any on demand.
+    pub(super) fn has_on_demand(&self) -> bool {
+        !self.on_demand.references.is_empty()
+    }
+
+    /// Puts them into their files, for `user`.
+    pub(super) fn deliver(&self, channel: &Channel, user: &str) -> Result<(), Error> {
+        let deadline = Some(Instant::now() + DELIVERY_LIMIT);
+        for (name, value) in &self.files {
+            let mut input = channel.input();
+            let (name, user) = (name.to_string(), user.to_owned());
+            let call = channel.call(&Request::Secret { name: name.clone(), user, input: input.id() })?;
+            // What is not taken is told by the reply.
+            let _ = input.write_all(value.expose());
+            input.finish();
+            call.wait(deadline)?;
+            self.on_demand.audit.write(&name, SecretOutcome::Delivered, None);
+        }
+        Ok(())
+    }
+
+    /// Hands out those on demand, for as long as the machine lives.
+    pub(super) fn serve(&self, channel: &Channel) {
+        if !self.has_on_demand() {
+            return;
+        }
+        let (channel, secrets) = (channel.clone(), Arc::clone(&self.on_demand));
+        places::spawn(move || {
+            let places = Places::new(MAX_REQUESTS);
+            loop {
+                let place = places.take();
+                let Some(ends) = mediation::accept(&channel, SECRETS) else { return };
+                let secrets = Arc::clone(&secrets);
+                places::spawn(move || {
+                    let _place = place;
+                    secrets.answer(ends);
+                });
+            }
+        });
+    }
+}
+
+impl OnDemand {
+    /// Answers one request, `GET /NAME` over HTTP/1.1 (RFC 9112), with the value as the body.
+    fn answer(&self, ends: Ends) {
+        let Ends { mut input, output } = ends;
+        // Whoever says nothing is told so, and lets others have its place.
+        let (said, asked) = std::sync::mpsc::channel();
+        places::spawn(move || _ = said.send(requested(output)));
+        let Some(name) = asked.recv_timeout(REQUEST_LIMIT).ok().flatten() else {
+            let _ = respond(&mut input, "400 Bad Request", b"a request is `GET /NAME`\n");
+            return;
+        };
+        let Some(reference) = self.references.get(&name) else {
+            self.audit.write(&printable(&name), SecretOutcome::Denied, None);
+            let _ = respond(&mut input, "403 Forbidden", b"no secret of that name is declared\n");
+            return;
+        };
+        match self.sources.resolve(reference) {
+            Ok(value) => {
+                self.audit.write(&name, SecretOutcome::Fetched, None);
+                let _ = respond(&mut input, "200 OK", value.expose());
+            }
+            Err(error) => {
+                self.audit.write(&name, SecretOutcome::Failed, Some(error.to_string()));
+                let _ = respond(&mut input, "502 Bad Gateway", b"the secret cannot be had; the host knows why\n");
+            }
+        }
+    }
+}
+
+/// What a request asks for, of which only the first line counts.
+fn requested(output: impl Read) -> Option<String> {
+    let (mut head, mut output) = (Vec::new(), output.take(MAX_REQUEST));
+    let mut chunk = [0; 1024];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match output.read(&mut chunk) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => head.extend_from_slice(&chunk[..count]),
+        }
+    }
+    let line = head.split(|&byte| byte == b'\r').next()?;
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some("GET"), Some(path), Some("HTTP/1.1" | "HTTP/1.0"), None) => path.strip_prefix('/').map(str::to_owned),
+        _ => None,
+    }
+}
+
+fn respond(to: &mut impl Write, status: &str, body: &[u8]) -> std::io::Result<()> {
+    let length = body.len();
+    write!(
+        to,
+        "HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\nContent-Length: {length}\r\n\
+         Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )?;
+    to.write_all(body)
+}
+
+/// The guest's word, as it may stand in a record.
+fn printable(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(128).collect()
+}
+
+/// The accesses on record at `path`.
+pub(crate) fn read(path: &Path) -> Result<Vec<SecretAccess>, Error> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(microagent_state::Error::io("read", path))?,
+    };
+    // A line that a full disk has cut is passed over.
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_a_secret_and_nothing_else_counts() {
+        let asked = |text: &str| requested(text.as_bytes());
+        assert_eq!(asked("GET /TOKEN HTTP/1.1\r\nHost: secrets\r\n\r\n").as_deref(), Some("TOKEN"));
+        for text in
+            ["", "GET /TOKEN HTTP/1.1\r\n", "POST /T HTTP/1.1\r\n\r\n", "GET T HTTP/1.1\r\n\r\n", "GET /T\r\n\r\n"]
+        {
+            assert_eq!(asked(text), None, "{text:?}");
+        }
+        assert_eq!(asked(&format!("GET /T HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000))), None);
+    }
+}
