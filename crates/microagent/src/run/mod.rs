@@ -124,6 +124,9 @@ impl Run<'_> {
         inject::inject(session.machine().channel(), workspace, deadline)?;
         commands.setup(streams, progress)?;
         if !record.setup_complete {
+            // A kept workspace does not go through it again at its next start.
+            record.setup_complete = true;
+            inject::forget(workspace);
             session.entrust(record)?;
         }
         self.boot.watch.lap(|timing| &mut timing.setup_ms);
@@ -140,6 +143,8 @@ impl Run<'_> {
     ) -> Result<RunReport, Error> {
         record.phase = Phase::Stopped;
         record.updated_at = jiff::Timestamp::now();
+        // Where any port would do, it is another at the next start.
+        record.forwards.clone_from(&self.options.workspace.network.forwards);
         let result = report::result(exit, streams.capture());
         let rootfs_path = workspace.disk();
         let learned = self.options.learn.as_deref().map(|path| learn(&workspace, path));
@@ -175,6 +180,10 @@ fn fail(
     error: Error,
     streams: &Streams,
 ) -> Error {
+    if let Some(path) = &options.learn {
+        // What it attempted until then may be why it failed.
+        let _ = learn(&workspace, path);
+    }
     let telling = matches!(error, Error::TimedOut { .. } | Error::MachineFailed { .. });
     let settled = if options.keep || telling {
         record.phase = Phase::Failed;
