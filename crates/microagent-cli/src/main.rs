@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod failure;
 mod internal_error;
+mod lines;
 mod output;
 mod progress;
 mod quantity;

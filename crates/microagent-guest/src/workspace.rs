@@ -69,7 +69,10 @@ impl Workspace {
         if !mounted.is_empty() {
             mounts::prepare_targets(&mounted).map_err(in_layers)?;
         }
-        let bundle = trust::bundle(BASE.as_ref(), &boot.roots, &boot.trust).map_err(in_layers)?;
+        let bundle = match &boot.trust[..] {
+            [] => Vec::new(),
+            ours => trust::bundle(BASE.as_ref(), &boot.roots, ours).map_err(in_layers)?,
+        };
         let (namespace, terminals, sockets) = build_namespace(boot, &mounted, &bundle)?;
         if let Some(network) = &boot.network {
             network::bring_up(network)?;

@@ -4,10 +4,9 @@ use super::{Action, DONE};
 use crate::completion;
 use crate::context::{Context, workspace_name};
 use crate::error::Error;
-use crate::output::{self, Format, Text};
+use crate::lines::{Events, Line, plain, show};
 use clap_complete::ArgValueCandidates;
 use microagent::WorkspaceEvent;
-use serde::Serialize;
 use std::io::{self, Write};
 
 const EXAMPLES: &str = "\
@@ -45,35 +44,15 @@ impl Action for Args {
     }
 }
 
-fn show(event: &WorkspaceEvent, format: Format) -> Result<(), Error> {
-    if format != Format::Text {
-        return output::show_line(event);
+impl Line for WorkspaceEvent {
+    fn line(&self, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "{:.3} {:<12} by {}", self.at, self.event, plain(&self.cause.actor))?;
+        if let Some(reason) = &self.cause.reason {
+            write!(out, ": {}", plain(reason))?;
+        }
+        if let Some(error) = &self.error {
+            write!(out, " ({}: {})", error.code, plain(&error.message))?;
+        }
+        writeln!(out)
     }
-    let mut out = anstream::stdout().lock();
-    line(event, &mut out)?;
-    Ok(out.flush()?)
-}
-
-#[derive(Serialize)]
-struct Events {
-    events: Vec<WorkspaceEvent>,
-}
-
-impl Text for Events {
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.events.iter().try_for_each(|event| line(event, out))
-    }
-}
-
-/// One event on one line, whatever words it holds.
-fn line(event: &WorkspaceEvent, out: &mut dyn Write) -> io::Result<()> {
-    let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
-    write!(out, "{:.3} {:<12} by {}", event.at, event.event, plain(&event.cause.actor))?;
-    if let Some(reason) = &event.cause.reason {
-        write!(out, ": {}", plain(reason))?;
-    }
-    if let Some(error) = &event.error {
-        write!(out, " ({}: {})", error.code, plain(&error.message))?;
-    }
-    writeln!(out)
 }

@@ -6,6 +6,7 @@ use super::quiet::Quiet;
 use super::reply::{Reply, address};
 use super::resolver::{is_localhost, owned, record};
 use super::{LookupError, Resolver};
+use crate::address::GATEWAY;
 use microagent_egress::{Event, Happened, Inside, Log, Mode, Policy, Protocol, Reason, Verdict, is_name};
 use simple_dns::rdata::{A, PTR, RData};
 use simple_dns::{QTYPE, RCODE, TYPE};
@@ -25,8 +26,7 @@ const FLOOD_PAUSE: Duration = Duration::from_mins(1);
 const TTL_MARGIN: u32 = 5;
 /// For how long what never changes holds, in seconds.
 const FIXED_TTL: u32 = 3600;
-/// The gateway, which the guest's questions are sent to, and what it is called.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 43, 0, 1);
+/// What the gateway is called, which the guest's questions are sent to.
 const GATEWAY_NAME: &str = "gateway.microagent.internal";
 const GATEWAY_REVERSED: &str = "1.0.43.10.in-addr.arpa";
 

@@ -7,6 +7,7 @@ use microagent_protocol::{RefusalCode, Request};
 use microagent_state::MediationRecord;
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most connections to one service at once.
@@ -32,26 +33,40 @@ pub(super) fn check(mediations: &[MediationRecord]) -> Result<(), crate::Error> 
 
 /// Serves the socket of `mediation` for as long as the machine lives.
 pub(super) fn serve(channel: &Channel, mediation: &MediationRecord) {
-    let (channel, target, socket) = (channel.clone(), mediation.target.clone(), mediation.socket());
+    let target = mediation.target.clone();
+    serve_socket(channel, mediation.socket(), MAX_CONNECTIONS, move |ends| {
+        // A service that cannot be reached is a connection that ends at once.
+        if let Ok(stream) = connect(&target) {
+            relay::relay(stream, ends);
+        }
+    });
+}
+
+/// Has `answer` see to each connection that a process of the workspace makes to `socket`, to so many of them at once, for as long as the
+/// machine lives.
+pub(super) fn serve_socket(
+    channel: &Channel,
+    socket: String,
+    at_once: usize,
+    answer: impl Fn(Ends) + Send + Sync + 'static,
+) {
+    let (channel, answer) = (channel.clone(), Arc::new(answer));
     places::spawn(move || {
-        let places = Places::new(MAX_CONNECTIONS);
+        let places = Places::new(at_once);
         loop {
             let place = places.take();
             let Some(ends) = accept(&channel, &socket) else { return };
-            let target = target.clone();
+            let answer = Arc::clone(&answer);
             places::spawn(move || {
                 let _place = place;
-                // A service that cannot be reached is a connection that ends at once.
-                if let Ok(stream) = connect(&target) {
-                    relay::relay(stream, ends);
-                }
+                answer(ends);
             });
         }
     });
 }
 
 /// Waits for a process of the workspace to connect to `socket`; `None` when that cannot happen any more.
-pub(super) fn accept(channel: &Channel, socket: &str) -> Option<Ends> {
+fn accept(channel: &Channel, socket: &str) -> Option<Ends> {
     loop {
         let ends = Ends { input: channel.input(), output: channel.output() };
         let request = Request::Accept { socket: socket.to_owned(), input: ends.input.id(), output: ends.output.id() };

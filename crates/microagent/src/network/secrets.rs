@@ -1,7 +1,7 @@
 //! Secrets of a workspace: resolved before its machine is launched, and given to the guest when it is up.
 
 use super::mediation;
-use super::places::{self, Places};
+use super::places;
 use super::relay::Ends;
 use super::variables::SECRETS;
 use crate::Error;
@@ -147,19 +147,8 @@ impl Resolved {
         if !self.has_on_demand() {
             return;
         }
-        let (channel, secrets) = (channel.clone(), Arc::clone(&self.on_demand));
-        places::spawn(move || {
-            let places = Places::new(MAX_REQUESTS);
-            loop {
-                let place = places.take();
-                let Some(ends) = mediation::accept(&channel, SECRETS) else { return };
-                let secrets = Arc::clone(&secrets);
-                places::spawn(move || {
-                    let _place = place;
-                    secrets.answer(ends);
-                });
-            }
-        });
+        let secrets = Arc::clone(&self.on_demand);
+        mediation::serve_socket(channel, SECRETS.to_owned(), MAX_REQUESTS, move |ends| secrets.answer(ends));
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::completion;
 use crate::context::{Context, workspace_name};
 use crate::error::Error;
-use crate::output::{self, Format, Text};
+use crate::lines::{Events, Line, plain, show};
+use crate::output::Text;
 use crate::verbs::{Action, DONE};
 use clap_complete::ArgValueCandidates;
 use microagent::egress::{Event, Happened};
@@ -46,26 +47,6 @@ impl Action for Args {
     }
 }
 
-fn show(event: &Event, format: Format) -> Result<(), Error> {
-    if format != Format::Text {
-        return output::show_line(event);
-    }
-    let mut out = anstream::stdout().lock();
-    line(event, &mut out)?;
-    Ok(out.flush()?)
-}
-
-#[derive(Serialize)]
-struct Events {
-    events: Vec<Event>,
-}
-
-impl Text for Events {
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.events.iter().try_for_each(|event| line(event, out))
-    }
-}
-
 #[derive(Serialize)]
 struct Learned {
     policy: String,
@@ -77,26 +58,26 @@ impl Text for Learned {
     }
 }
 
-/// One event on one line, whatever words it holds.
-pub(super) fn line(event: &Event, out: &mut dyn Write) -> io::Result<()> {
-    let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
-    write!(out, "{:.3} {:<17} {:<5} {}", event.at, name(event.event), event.protocol, plain(&event.peer()))?;
-    if let (Some(_), Some(address)) = (&event.host, event.address) {
-        write!(out, " ({address})")?;
+impl Line for Event {
+    fn line(&self, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "{:.3} {:<17} {:<5} {}", self.at, name(self.event), self.protocol, plain(&self.peer()))?;
+        if let (Some(_), Some(address)) = (&self.host, self.address) {
+            write!(out, " ({address})")?;
+        }
+        if let Some(reason) = self.reason {
+            write!(out, " {}: {reason}", reason.name())?;
+        }
+        if let Some(credential) = &self.credential {
+            write!(out, " {}", plain(credential))?;
+        }
+        if let (Some(sent), Some(received)) = (self.bytes_sent, self.bytes_received) {
+            write!(out, " sent={sent} received={received}")?;
+        }
+        if let Some(detail) = &self.detail {
+            write!(out, " ({})", plain(detail))?;
+        }
+        writeln!(out)
     }
-    if let Some(reason) = event.reason {
-        write!(out, " {}: {reason}", reason.name())?;
-    }
-    if let Some(credential) = &event.credential {
-        write!(out, " {}", plain(credential))?;
-    }
-    if let (Some(sent), Some(received)) = (event.bytes_sent, event.bytes_received) {
-        write!(out, " sent={sent} received={received}")?;
-    }
-    if let Some(detail) = &event.detail {
-        write!(out, " ({})", plain(detail))?;
-    }
-    writeln!(out)
 }
 
 fn name(happened: Happened) -> &'static str {

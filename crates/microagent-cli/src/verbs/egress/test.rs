@@ -1,8 +1,8 @@
 //! `microagent egress test`
 
-use super::show::line;
 use crate::context::Context;
 use crate::error::Error;
+use crate::lines::Line as _;
 use crate::output::Text;
 use crate::verbs::{Action, DONE, FOUND_WRONG};
 use microagent::EgressReplay;
@@ -48,7 +48,7 @@ impl Text for EgressReplay {
                 Some(reason) => write!(out, "denied ({}): ", reason.name())?,
                 None => write!(out, "allowed: ")?,
             }
-            line(&attempt.event, out)?;
+            attempt.event.line(out)?;
         }
         writeln!(out, "{} allowed, {} denied", self.allowed, self.denied)
     }

@@ -1,5 +1,6 @@
 //! What is said about a run afterwards.
 
+use crate::lines::plain;
 use crate::output::labelled;
 use crate::verbs::status::resources;
 use microagent::RunReport;
@@ -51,8 +52,7 @@ fn tell_egress(egress: &Summary, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out)?;
     for (host, times) in &egress.denied_hosts {
-        let host: String = host.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        writeln!(out, "note: denied {times}x: {host}")?;
+        writeln!(out, "note: denied {times}x: {}", plain(host))?;
     }
     Ok(())
 }
