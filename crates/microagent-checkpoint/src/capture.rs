@@ -28,24 +28,28 @@ pub struct Capture<'a> {
     pub plan: &'a File,
     /// Receives the memory; sparse.
     pub memory: &'a File,
-    /// The one file that the process may have mapped shared. Its descriptors are given anew too.
-    pub shared: Option<Shared<'a>>,
+    /// Memory that copies have from a file of the caller's.
+    pub provided: Option<Provided<'a>>,
     /// Devices and inodes of files that copies do without if the process has them open: it has read them, and will not again.
     pub forgotten: &'a [(u64, u64)],
-    /// Descriptors of the process that a copy is given anew, each with the slot (from
-    /// [`Checkpoint::FIRST_SLOT`](crate::Checkpoint::FIRST_SLOT) on) it is given in.
-    pub given: &'a [(i32, u32)],
+    /// Files and sockets, by device and inode, that a copy is given others for, each with the slot (from
+    /// [`Checkpoint::FIRST_SLOT`](crate::Checkpoint::FIRST_SLOT) on) it is given in. It has them wherever the process has one open.
+    pub given: &'a [((u64, u64), u32)],
     /// A system call filter (seccomp) that copies live under; none when empty. It must allow what a thread starts with: `clone` of threads,
     /// `set_robust_list`, `rseq`, `set_tid_address`, `arch_prctl`, `gettid` and `rt_sigreturn`.
     pub filter: &'a [Instruction],
 }
 
-/// A file that copies map privately, from a descriptor they are given.
+/// One stretch of the process's memory, which copies map privately from a descriptor they are given.
 #[derive(Clone, Copy, Debug)]
-pub struct Shared<'a> {
-    /// The file.
-    pub file: &'a File,
-    /// The slot its descriptor is given in.
+pub struct Provided<'a> {
+    /// The file that the process has mapped there, shared or privately, if only in parts. Copies have no descriptor of it: where the process
+    /// has one, they have the other.
+    pub mapped: &'a File,
+    /// The file that copies map: it holds what the memory holds now, and is as long as the stretch. The same as `mapped` where that is mapped
+    /// shared.
+    pub content: &'a File,
+    /// The slot the descriptor of `content` is given in.
     pub slot: u32,
 }
 
@@ -61,7 +65,7 @@ pub fn capture(request: &Capture) -> Result<Captured, Error> {
     let (tracee, threads) = stop(request.pid)?;
     let mut plan = Plan::default();
     descriptors::add(&mut plan, request)?;
-    let memory_bytes = Saver::new(request.pid, request.shared, request.memory)?.save(&mut plan)?;
+    let memory_bytes = Saver::new(request.pid, request.provided, request.memory)?.save(&mut plan)?;
     plan.call(number::CLOSE_RANGE, &[SLOTS.into(), u32::MAX.into(), 0], 0);
     add_signal_handlers(&mut plan, &tracee.signal_handlers()?);
     add_name(&mut plan, request.pid)?;

@@ -2,7 +2,7 @@
 
 use crate::format::SLOTS;
 use crate::plan::{Plan, number};
-use crate::{Capture, Error, Shared};
+use crate::{Capture, Error, Provided};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -35,7 +35,8 @@ pub(crate) fn add(plan: &mut Plan, request: &Capture) -> Result<(), Error> {
         let number = descriptor.number.cast_unsigned().into();
         match slot(request, &descriptor) {
             _ if descriptor.number < INHERITED => {}
-            None if request.forgotten.contains(&descriptor.file) => {}
+            // The process may still close it, which must not hit another that has come to have its number.
+            None if request.forgotten.contains(&descriptor.file) => plan.open_path("/dev/null", 0, number),
             Some(slot) => {
                 plan.call(number::DUP3, &[(SLOTS + slot).into(), number, 0], number);
                 plan.call(number::FCNTL, &[number, F_SETFL, descriptor.flags & KEPT_FLAGS], 0);
@@ -48,9 +49,10 @@ pub(crate) fn add(plan: &mut Plan, request: &Capture) -> Result<(), Error> {
 
 /// Where the caller of a copy leaves it.
 fn slot(request: &Capture, descriptor: &Descriptor) -> Option<u32> {
-    let given = request.given.iter().find(|(given, _)| *given == descriptor.number).map(|&(_, slot)| slot);
-    let is_it = |shared: &Shared| shared.file.metadata().is_ok_and(|file| (file.dev(), file.ino()) == descriptor.file);
-    given.or(request.shared.filter(is_it).map(|shared| shared.slot))
+    let given = request.given.iter().find(|(file, _)| *file == descriptor.file).map(|&(_, slot)| slot);
+    let is_it =
+        |provided: &Provided| provided.mapped.metadata().is_ok_and(|file| (file.dev(), file.ino()) == descriptor.file);
+    given.or(request.provided.filter(is_it).map(|provided| provided.slot))
 }
 
 fn make(plan: &mut Plan, descriptor: &Descriptor, number: u64) -> Result<(), Error> {

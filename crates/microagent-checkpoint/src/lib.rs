@@ -17,6 +17,7 @@
 //! |---|---|
 //! | `tracee` | stops the process and looks into it |
 //! | `memory`, `mappings`, `sparse`, `descriptors`, `frame` | turn what it consists of into system calls that lead there |
+//! | `overlay` | reads out of a process what it has made of one file |
 //! | `plan`, `format` | write them down as data that needs no parsing |
 //! | `restore`, and the loader | carry them out, in a program of 3 KB at an address of its own |
 
@@ -31,13 +32,15 @@ mod format;
 mod frame;
 mod mappings;
 mod memory;
+mod overlay;
 mod plan;
 mod restore;
 mod sparse;
 #[allow(unsafe_code)]
 mod tracee;
 
-pub use capture::{Capture, Captured, Shared, capture};
+pub use capture::{Capture, Captured, Provided, capture};
 pub use error::{Error, LoaderFailure};
+pub use overlay::overlay;
 pub use plan::Instruction;
 pub use restore::{Becoming, Checkpoint};

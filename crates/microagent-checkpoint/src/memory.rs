@@ -1,11 +1,11 @@
 //! The memory of a process: what of it is saved, and how a copy gets it back.
 //!
 //! Private memory with content of its own goes to the memory file, from which copies map it privately. Unchanged parts of program files are
-//! mapped from those files again, after a check that they are still the same. The file that the caller names is mapped
+//! mapped from those files again, after a check that they are still the same. What the caller provides is mapped
 //! privately whatever it was.
 
 use crate::Error;
-use crate::capture::Shared;
+use crate::capture::Provided;
 use crate::format::{ADDRESS_SPACE_END, Action, LOADER_ADDRESS, MEMORY_SLOT, RESERVED_END, SLOTS};
 use crate::mappings::{self, Mapping};
 use crate::plan::{Plan, number};
@@ -13,14 +13,18 @@ use crate::sparse;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// Pages read at a time.
-const RUN: u64 = 256;
+pub(crate) const RUN: u64 = 256;
 
 const READ_ONLY_CLOSED_ON_EXEC: u64 = 0o200_0000;
+
+/// `PROT_READ | PROT_WRITE`
+const READ_WRITE: u64 = 3;
 
 /// `MAP_PRIVATE | MAP_FIXED`, and with it `MAP_NORESERVE` and `MAP_ANONYMOUS`.
 const FIXED: u64 = 0x12;
@@ -43,7 +47,7 @@ const OF_FILE: u64 = 1 << 61;
 /// Saves memory and adds the steps that map it.
 pub(crate) struct Saver<'a> {
     pid: i32,
-    shared: Option<Shared<'a>>,
+    provided: Option<Provided<'a>>,
     process: File,
     pagemap: File,
     /// Where memory is saved, and how much of the file is in use.
@@ -58,14 +62,14 @@ pub(crate) struct Saver<'a> {
 pub(crate) type Mapped = [u64; 6];
 
 impl<'a> Saver<'a> {
-    pub(crate) fn new(pid: i32, shared: Option<Shared<'a>>, memory: &'a File) -> Result<Saver<'a>, Error> {
+    pub(crate) fn new(pid: i32, provided: Option<Provided<'a>>, memory: &'a File) -> Result<Saver<'a>, Error> {
         let open = |name: &str| {
             File::open(format!("/proc/{pid}/{name}"))
                 .map_err(|source| Error::Trace { action: "read the memory of", source })
         };
         Ok(Saver {
             pid,
-            shared,
+            provided,
             process: open("mem")?,
             pagemap: open("pagemap")?,
             memory,
@@ -81,8 +85,13 @@ impl<'a> Saver<'a> {
         let (kernels, own): (Vec<Mapping>, Vec<Mapping>) = mappings.into_iter().partition(Mapping::is_kernels);
         let mut mapped = Vec::new();
         let mut previous_end = 0;
-        for mapping in &own {
-            self.check_sharing(mapping)?;
+        let stretch = self.stretch(&own)?;
+        if let (Some(stretch), Some(provided)) = (&stretch, self.provided) {
+            let length = stretch.end - stretch.start;
+            mapped.push([stretch.start, length, READ_WRITE, FIXED_NO_RESERVE, (SLOTS + provided.slot).into(), 0]);
+        }
+        for mapping in &outside(own, stretch.as_ref()) {
+            check_sharing(mapping)?;
             if !is_surroundings(mapping) {
                 if mapping.name == "[stack]" {
                     let start = mapping.start.saturating_sub(STACK_ROOM).max(previous_end + PAGE);
@@ -97,6 +106,7 @@ impl<'a> Saver<'a> {
             kernels.iter().flat_map(|k| [k.start, k.length(), u64::from(k.name == "[vdso]")]).collect();
         let pieces = [plan.words(&pieces), kernels.len() as u64];
         plan.step(Action::Clear, &pieces, 0);
+        mapped.sort_by_key(|arguments| arguments[0]);
         for whole in merged(mapped) {
             for arguments in self.without_holes(whole)? {
                 plan.call(number::MMAP, &arguments, arguments[0]);
@@ -109,40 +119,29 @@ impl<'a> Saver<'a> {
     /// A mapping of a file that is mostly holes, as mappings that leave them out.
     fn without_holes(&self, whole: Mapped) -> Result<Vec<Mapped>, Error> {
         let slot = whole[4];
-        let shared = self.shared.filter(|shared| slot == u64::from(SLOTS + shared.slot));
-        match shared.map(|shared| shared.file) {
+        let provided = self.provided.filter(|provided| slot == u64::from(SLOTS + provided.slot));
+        match provided.map(|provided| provided.content) {
             Some(file) => sparse::split(file, whole),
             None if slot == u64::from(SLOTS + MEMORY_SLOT) => sparse::split(self.memory, whole),
             None => Ok(vec![whole]),
         }
     }
 
-    fn check_sharing(&self, mapping: &Mapping) -> Result<(), Error> {
-        if mapping.shared && !self.is_the_shared_file(mapping) {
-            let what = format!("it is shared (`{}`)", mapping.name);
-            return Err(Error::Memory { start: mapping.start, what });
-        }
-        Ok(())
-    }
-
-    fn is_the_shared_file(&self, mapping: &Mapping) -> bool {
-        let is_it = |shared: Shared| shared.file.metadata().is_ok_and(|file| file.ino() == mapping.inode);
-        // Inodes of different file systems may be equal; program files are not mapped shared.
-        mapping.shared && mapping.inode != 0 && self.shared.is_some_and(is_it)
+    /// Where the memory is that copies have from the caller.
+    fn stretch(&self, mappings: &[Mapping]) -> Result<Option<Range<u64>>, Error> {
+        let Some(Provided { mapped, content, .. }) = self.provided else { return Ok(None) };
+        let start = start_of(mappings, mapped)?.ok_or(Error::Proc { what: "maps" })?;
+        Ok(Some(start..start + content.metadata().map_err(Error::Write)?.len()))
     }
 
     fn map(&mut self, plan: &mut Plan, mapping: &Mapping) -> Result<Mapped, Error> {
         let Mapping { start, protection, offset, .. } = *mapping;
         let length = mapping.length();
-        if let Some(shared) = self.shared.filter(|_| self.is_the_shared_file(mapping)) {
-            let slot = (SLOTS + shared.slot).into();
-            return Ok([start, length, protection, FIXED_NO_RESERVE, slot, offset]);
-        }
         if protection == 0 {
             return Ok([start, length, 0, ANONYMOUS, NO_FILE, 0]);
         }
         let pages = self.pages(mapping)?;
-        let changed = pages.iter().any(|page| page & IN_MEMORY_OR_SWAP != 0 && page & OF_FILE == 0);
+        let changed = pages.iter().any(|&page| is_own(page));
         if mapping.is_of_file() && !changed {
             let file = self.file(plan, mapping)?;
             return Ok([start, length, protection, FIXED, file, offset]);
@@ -155,11 +154,7 @@ impl<'a> Saver<'a> {
     }
 
     fn pages(&self, mapping: &Mapping) -> Result<Vec<u64>, Error> {
-        let mut bytes = vec![0; (mapping.length() / PAGE * 8) as usize];
-        self.pagemap
-            .read_exact_at(&mut bytes, mapping.start / PAGE * 8)
-            .map_err(|source| Error::Trace { action: "find the memory of", source })?;
-        Ok(bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect())
+        pages(&self.pagemap, mapping)
     }
 
     /// Copies those pages of a mapping that `wanted` picks and that are not zero.
@@ -240,6 +235,49 @@ impl<'a> Saver<'a> {
 /// that is a copy itself.
 fn is_surroundings(mapping: &Mapping) -> bool {
     mapping.start >= ADDRESS_SPACE_END || (LOADER_ADDRESS..RESERVED_END).contains(&mapping.start)
+}
+
+/// What the page map says of each page of a mapping.
+pub(crate) fn pages(pagemap: &File, mapping: &Mapping) -> Result<Vec<u64>, Error> {
+    let mut bytes = vec![0; (mapping.length() / PAGE * 8) as usize];
+    pagemap
+        .read_exact_at(&mut bytes, mapping.start / PAGE * 8)
+        .map_err(|source| Error::Trace { action: "find the memory of", source })?;
+    Ok(bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect())
+}
+
+/// Whether a page is the process's own, and not the file's that is mapped there.
+pub(crate) fn is_own(page: u64) -> bool {
+    page & IN_MEMORY_OR_SWAP != 0 && page & OF_FILE == 0
+}
+
+/// Where the beginning of a file is mapped, or would be, if any of it is. Inodes of different file systems may be equal, but not many files
+/// are mapped to be written to and not run.
+pub(crate) fn start_of(mappings: &[Mapping], file: &File) -> Result<Option<u64>, Error> {
+    let inode = file.metadata().map_err(Error::Write)?.ino();
+    let mapping = mappings.iter().find(|mapping| mapping.inode == inode && mapping.protection == READ_WRITE);
+    Ok(mapping.and_then(|mapping| mapping.start.checked_sub(mapping.offset)))
+}
+
+/// The mappings without what of them lies in `stretch`.
+fn outside(mappings: Vec<Mapping>, stretch: Option<&Range<u64>>) -> Vec<Mapping> {
+    let Some(&Range { start, end }) = stretch else { return mappings };
+    let cut = |mapping: Mapping| {
+        let after = mapping.start.max(end);
+        [(mapping.start, mapping.end.min(start)), (after, mapping.end)].into_iter().filter_map(move |(from, to)| {
+            let offset = mapping.offset + from.saturating_sub(mapping.start);
+            (from < to).then(|| Mapping { start: from, end: to, offset, ..mapping.clone() })
+        })
+    };
+    mappings.into_iter().flat_map(cut).collect()
+}
+
+fn check_sharing(mapping: &Mapping) -> Result<(), Error> {
+    if mapping.shared {
+        let what = format!("it is shared (`{}`)", mapping.name);
+        return Err(Error::Memory { start: mapping.start, what });
+    }
+    Ok(())
 }
 
 /// Joins mappings that continue each other, address and file alike.

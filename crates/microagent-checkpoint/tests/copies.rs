@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -48,8 +49,8 @@ fn victim() {
 struct Victim {
     child: Child,
     socket: BufReader<UnixStream>,
-    /// The number of its end of the socket.
-    descriptor: RawFd,
+    /// Device and inode of its end of the socket.
+    end: (u64, u64),
 }
 
 impl Victim {
@@ -61,7 +62,7 @@ impl Victim {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         inherit::at(&mut command, theirs.as_raw_fd(), descriptor);
         let child = command.spawn().unwrap();
-        Victim { child, socket: BufReader::new(ours), descriptor }
+        Victim { child, socket: BufReader::new(ours), end: identity(theirs) }
     }
 
     fn ask(&mut self) -> String {
@@ -74,9 +75,9 @@ impl Victim {
             pid: self.child.id().cast_signed(),
             plan: &checkpoint.plan,
             memory: &checkpoint.memory,
-            shared: None,
+            provided: None,
             forgotten: &[],
-            given: &[(self.descriptor, Checkpoint::FIRST_SLOT)],
+            given: &[(self.end, Checkpoint::FIRST_SLOT)],
             filter,
         })?;
         Ok(checkpoint)
@@ -90,6 +91,11 @@ impl Drop for Victim {
     }
 }
 
+fn identity(socket: UnixStream) -> (u64, u64) {
+    let socket = File::from(OwnedFd::from(socket)).metadata().unwrap();
+    (socket.dev(), socket.ino())
+}
+
 fn ask(socket: &mut BufReader<UnixStream>) -> String {
     socket.get_mut().write_all(b"?").unwrap();
     let mut line = String::new();
@@ -98,10 +104,16 @@ fn ask(socket: &mut BufReader<UnixStream>) -> String {
 }
 
 fn copy(checkpoint: &Checkpoint) -> (Child, BufReader<UnixStream>) {
+    let (child, socket, _) = copy_with_end(checkpoint);
+    (child, socket)
+}
+
+/// A copy, and what its end of the socket is.
+fn copy_with_end(checkpoint: &Checkpoint) -> (Child, BufReader<UnixStream>, (u64, u64)) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut becoming = checkpoint.command(&[(Checkpoint::FIRST_SLOT, theirs.as_fd())]).unwrap();
     becoming.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    (becoming.command.spawn().unwrap(), BufReader::new(ours))
+    (becoming.command.spawn().unwrap(), BufReader::new(ours), identity(theirs))
 }
 
 fn this_program() -> std::path::PathBuf {
@@ -132,8 +144,8 @@ fn a_copy_of_a_copy_goes_on_too() {
     let mut victim = Victim::start(&this_program());
     victim.ask();
     let checkpoint = victim.capture(&[]).unwrap();
-    let (child, socket) = copy(&checkpoint);
-    let mut victim = Victim { child, socket, descriptor: victim.descriptor };
+    let (child, socket, end) = copy_with_end(&checkpoint);
+    let mut victim = Victim { child, socket, end };
     assert_eq!(victim.ask(), "2 2 5.657 true");
     let checkpoint = victim.capture(&[]).unwrap();
     let (mut child, mut socket) = copy(&checkpoint);
@@ -173,7 +185,7 @@ fn a_damaged_plan_is_refused() {
 fn a_descriptor_nobody_gives_anew_is_refused_by_name() {
     let mut victim = Victim::start(&this_program());
     victim.ask();
-    victim.descriptor = 1000;
+    victim.end = (0, 0);
     let error = victim.capture(&[]).unwrap_err();
     assert!(matches!(&error, Error::Descriptor { number: 7, what } if what.starts_with("socket:")), "{error}");
     assert_eq!(victim.ask(), "2 2 5.657 true", "and the process goes on");

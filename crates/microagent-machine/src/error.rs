@@ -55,6 +55,12 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// RAM of a machine cannot be made, or written to a file.
+    #[error("cannot keep the memory of a machine: {source}")]
+    Memory {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A rehearsed machine's engine cannot be checkpointed.
     #[error(transparent)]
     Checkpoint(#[from] microagent_checkpoint::Error),
@@ -148,6 +154,7 @@ impl Fault for Error {
             Error::Launch { .. } => "engine_launch_failed",
             Error::EngineLog { .. } => "engine_log_failed",
             Error::OpenDisk { .. } => "disk_open_failed",
+            Error::Memory { .. } => "machine_memory_failed",
             Error::Checkpoint(_) => "checkpoint_failed",
             Error::EngineWait { .. } => "engine_wait_failed",
             Error::EngineExited { .. } => "engine_exited",
@@ -173,6 +180,7 @@ impl Fault for Error {
             Error::Launch { source, .. }
             | Error::EngineLog { source, .. }
             | Error::OpenDisk { source, .. }
+            | Error::Memory { source }
             | Error::EngineWait { source }
             | Error::Channel { source } => kind_of(source),
             Error::EngineExited { .. } | Error::EngineCommand { .. } | Error::GuestLost | Error::DeadlinePassed => {

@@ -5,13 +5,16 @@ use super::console::Keeper;
 use super::qemu::qmp::Monitor;
 use crate::Error;
 use crate::channel::Channel;
+use crate::template::copy_sparse;
 use microagent_checkpoint::LoaderFailure;
 use microagent_protocol::{Hello, PROTOCOL_VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -38,10 +41,12 @@ pub struct Machine {
     killer: Killer,
     channel: Channel,
     pub(super) monitor: Monitor,
-    /// What the engine's ends of its sockets are called in the engine.
-    pub(super) ends: Ends,
+    /// Devices and inodes of the engine's ends of its sockets: channel, console, monitor, and the link where there is one.
+    pub(super) ends: Vec<(u64, u64)>,
     /// Our end of the network interface.
     link: Option<UnixStream>,
+    /// What its RAM was when it began: the file it has mapped.
+    pub(super) ram: File,
     /// Devices and inodes of the files it was started with.
     pub(super) files: Vec<(u64, u64)>,
     origin: Origin,
@@ -145,6 +150,12 @@ impl Sockets {
         }
     }
 
+    /// Devices and inodes of the engine's ends, in this order.
+    fn identities(&self) -> io::Result<Vec<(u64, u64)>> {
+        let ends = [self.channel_end(), self.console_end(), self.monitor_end()].into_iter().chain(self.link_end());
+        ends.map(|end| rustix::fs::fstat(end).map(|end| (end.st_dev, end.st_ino)).map_err(io::Error::from)).collect()
+    }
+
     /// The engine's end of the channel to the agent.
     pub(super) fn channel_fd(&self) -> RawFd {
         self.channel.1.as_raw_fd()
@@ -181,12 +192,13 @@ impl Killer {
 }
 
 impl Machine {
-    /// Spawns `command`, which finds the engine's ends of `sockets`, and `files`, as inherited descriptors.
+    /// Spawns `command`, which finds the engine's ends of `sockets`, and `files`, as inherited descriptors. The first of the files is its
+    /// RAM.
     pub(super) fn spawn(
         command: &mut Command,
         logs: &Logs<'_>,
         sockets: Sockets,
-        files: &[BorrowedFd<'_>],
+        files: &[&File],
         origin: Origin,
     ) -> Result<Machine, Error> {
         let program = PathBuf::from(command.get_program());
@@ -200,13 +212,16 @@ impl Machine {
         // A group of its own: the terminal's Ctrl-C is for the guest's command, not for the engine.
         command.process_group(0);
         let ends = sockets.ends();
-        let identity = |file: &BorrowedFd<'_>| rustix::fs::fstat(file).map(|file| (file.st_dev, file.st_ino)).ok();
+        let ends_identities = sockets.identities().map_err(launch)?;
+        let identity = |file: &&File| file.metadata().map(|file| (file.dev(), file.ino())).ok();
         let identities = files.iter().filter_map(identity).collect();
+        let ram = files.first().map(|ram| ram.try_clone().map_err(launch)).transpose()?;
+        let ram = ram.expect("a machine has its RAM in a file");
         owned::die_with_parent(command);
         // A copy from a checkpoint is given what it gets, and nothing else.
         if !matches!(origin, Origin::Frozen { state: None, .. }) {
             let own = [ends.channel, ends.console, ends.monitor].into_iter().chain(ends.link);
-            owned::inherit_only(command, own.chain(files.iter().map(AsRawFd::as_raw_fd)).collect());
+            owned::inherit_only(command, own.chain(files.iter().map(|file| file.as_raw_fd())).collect());
         }
         let process = Unfinished(Some(command.spawn().map_err(launch)?));
         // With our copies of the engine's ends gone, they close when the engine ends.
@@ -219,7 +234,8 @@ impl Machine {
             killer: Killer { pidfd: Arc::new(pidfd) },
             channel,
             monitor,
-            ends,
+            ends: ends_identities,
+            ram,
             link: link.map(|(ours, _)| ours),
             files: identities,
             origin,
@@ -296,6 +312,11 @@ impl Machine {
             *monotonic_ns = clock_ns;
         }
         Ok(())
+    }
+
+    /// Copies what its RAM was when it began, holes as holes, to `to`, which is all hole.
+    pub fn copy_ram(&self, to: &File) -> Result<(), Error> {
+        copy_sparse(&self.ram, to).map_err(|source| Error::Memory { source })
     }
 
     /// Puts an image in the place of disk `index`, of which the guest knows nothing yet.

@@ -84,6 +84,17 @@ pub trait Engine: Send + Sync {
         checkpoint: &Checkpoint,
         deadline: Instant,
     ) -> Result<Hello, Error>;
+    /// Writes a machine that is paused, and can go on afterwards.
+    fn capture(&self, machine: &mut Machine, to: &Taking<'_>, deadline: Instant) -> Result<(), Error>;
+    /// Writes its engine as well, so that what that has learned is kept. `spec` is what the machine was launched with, `memory` holds its RAM
+    /// as [`Engine::capture`] has written it.
+    fn capture_engine(
+        &self,
+        machine: &mut Machine,
+        spec: &MachineSpec,
+        memory: &File,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Error>;
     /// Starts a machine that continues a frozen guest.
     fn restore(&self, spec: &MachineSpec, from: &Restore<'_>) -> Result<Machine, Error>;
 }
@@ -99,6 +110,17 @@ pub struct Restore<'a> {
     pub frozen: Option<&'a Frozen>,
     /// The engine itself, where it was checkpointed when the guest was frozen.
     pub checkpoint: Option<&'a Checkpoint>,
+    /// Whether it was frozen with its disks, and goes on with them; else it has placeholders that they take the place of.
+    pub with_disks: bool,
+}
+
+/// Where a machine is captured.
+#[derive(Clone, Copy, Debug)]
+pub struct Taking<'a> {
+    /// A copy of what its RAM was when it began ([`Machine::copy_ram`]); becomes what it is.
+    pub memory: &'a File,
+    /// Receives everything else.
+    pub state: &'a File,
 }
 
 /// The engine for `backend` (`linux-kvm` or `linux-tcg`), or the best this host has: KVM where it works, emulation otherwise.

@@ -82,7 +82,13 @@ impl Making {
     /// What to give to [`Engine::restore`](crate::engine::Engine::restore) for the first machine of this template. It gets ready while the
     /// template is being made.
     pub fn restore(&self) -> Restore<'_> {
-        Restore { memory: &self.memory.file, state: &self.reading, frozen: None, checkpoint: None }
+        Restore {
+            memory: &self.memory.file,
+            state: &self.reading,
+            frozen: None,
+            checkpoint: None,
+            with_disks: self.shape.is_capture(),
+        }
     }
 
     /// The same, of a template whose engine was checkpointed.
@@ -97,7 +103,7 @@ impl Making {
 
     /// Makes room for a checkpoint of the engine. Copies of the engine run code that lies in
     /// it, so it must not be where the file system forbids that.
-    pub(super) fn rehearse(&mut self) -> Result<()> {
+    pub fn keep_engine(&mut self) -> Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let (place, key) = (self.store.memory(), self.shape.key());
         let place = if memory::tmpfs_runs_code() { place } else { MemoryPlace::Disk };
@@ -109,6 +115,14 @@ impl Making {
         let files = files.map_err(Error::io("create a checkpoint in", directory))?;
         self.checkpoint = Some(Rehearsed { files, memory });
         Ok(())
+    }
+
+    /// Does without a checkpoint of the engine after all.
+    pub fn forget_engine(&mut self) {
+        self.checkpoint = None;
+        if let Some(directory) = &self.directory {
+            let _ = fs::remove_file(directory.join(PLAN));
+        }
     }
 
     /// The files that a rehearsed engine is to be checkpointed to, where it is.

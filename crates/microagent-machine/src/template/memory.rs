@@ -228,7 +228,7 @@ pub(super) fn tmpfs_runs_code() -> bool {
 }
 
 /// Copies a file, but not its holes, to one that is all hole.
-pub(super) fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
+pub(crate) fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
     let length = from.metadata()?.len();
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;

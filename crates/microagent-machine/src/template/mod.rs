@@ -31,6 +31,7 @@ mod summary;
 
 pub use error::Error;
 pub use making::Making;
+pub(crate) use memory::copy_sparse;
 pub use shape::{Disk, Hardware, Shape};
 pub use store::{Claim, Found, Template, TemplateStore};
 pub use summary::{MemoryPlace, TemplatePrune, TemplateSummary, TemplatesPruned};

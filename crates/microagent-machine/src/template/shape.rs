@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 
 /// Changes when the files of a template, or the way machines are frozen and restored, do.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// What tells one kind of processor from another in `/proc/cpuinfo`, on x86 and on Arm: what a guest has once seen of it, it relies on.
 const PROCESSOR_FIELDS: [&str; 12] = [
@@ -47,6 +47,9 @@ pub struct Shape {
     /// The host's processor.
     processor: String,
     pub(super) hardware: Hardware,
+    /// What it is that machines are restored to, where it is not a guest that waits for whose it will be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    capture: Option<String>,
 }
 
 /// The engine and the virtual hardware.
@@ -92,7 +95,47 @@ impl Shape {
             initramfs: initramfs.key.clone(),
             processor: processor(),
             hardware,
+            capture: None,
         }
+    }
+
+    /// The shape of machines that go on from the one that was captured under the name `capture`: in the middle of its life, with its disks.
+    #[must_use]
+    pub fn of_capture(&self, capture: &str) -> Shape {
+        Shape { capture: Some(capture.to_owned()), ..self.clone() }
+    }
+
+    /// Whether it is of machines that were captured in the middle of their lives.
+    pub(super) fn is_capture(&self) -> bool {
+        self.capture.is_some()
+    }
+
+    /// What of a machine of this host and this program is not as it was in `then`: what keeps one that was captured then from going on.
+    pub fn difference(&self, then: &Shape) -> Option<&'static str> {
+        let (now, then) = (self, then);
+        let checks = [
+            (
+                now.layout == then.layout && now.protocol == then.protocol,
+                "it was captured by another version of this program",
+            ),
+            (now.initramfs == then.initramfs, "its guest agent, or its kernel, is another now"),
+            (now.kernel == then.kernel, "the kernel is another now"),
+            (now.hardware.backend == then.hardware.backend, "it ran on another backend"),
+            (
+                now.hardware.engine == then.hardware.engine
+                    && now.hardware.engine_version == then.hardware.engine_version,
+                "the engine has another version now",
+            ),
+            (now.hardware.program == then.hardware.program, "the engine program has changed"),
+            (now.processor == then.processor, "the host's processor, or its microcode, is another"),
+            (
+                (now.hardware.memory_mib, now.hardware.cpus) == (then.hardware.memory_mib, then.hardware.cpus),
+                "the machine has another size",
+            ),
+            (now.hardware.disks == then.hardware.disks, "the machine has other disks"),
+            (now.hardware.arguments == then.hardware.arguments, "the engine is started in another way"),
+        ];
+        checks.into_iter().find(|(holds, _)| !holds).map(|(_, why)| why)
     }
 
     /// Names the template of this shape: 32 hexadecimal digits.
@@ -162,13 +205,15 @@ mod tests {
             initramfs: "i".into(),
             processor: "p".into(),
             hardware,
+            capture: None,
         }
     }
 
     #[test]
     fn whatever_differs_gives_another_key() {
-        let changes: [fn(&mut Shape); 12] = [
+        let changes: [fn(&mut Shape); 13] = [
             |shape| shape.layout += 1,
+            |shape| shape.capture = Some(String::new()),
             |shape| shape.protocol += 1,
             |shape| shape.kernel.push('x'),
             |shape| shape.initramfs.push('x'),

@@ -36,6 +36,7 @@ pub struct Template {
     state: File,
     checkpoint: Option<Checkpoint>,
     rehearsal_failed: bool,
+    is_capture: bool,
 }
 
 /// What [`TemplateStore::find`] found.
@@ -70,6 +71,7 @@ impl Template {
             state: &self.state,
             frozen: Some(&self.frozen),
             checkpoint: self.checkpoint.as_ref(),
+            with_disks: self.is_capture,
         }
     }
 
@@ -137,6 +139,7 @@ impl TemplateStore {
                 state: record.open_state(&directory)?,
                 checkpoint: record.open_checkpoint(&directory)?,
                 rehearsal_failed: failed_rehearsal(&directory).is_some(),
+                is_capture: record.shape.is_capture(),
                 key: key.to_owned(),
             })
         };
@@ -179,7 +182,7 @@ impl TemplateStore {
         self.sweep_others(&template.key);
         let mut making = Making::begin(self, shape, lock)?;
         making.copy_memory(&template.memory)?;
-        making.rehearse()?;
+        making.keep_engine()?;
         Ok(Some(making))
     }
 
@@ -222,6 +225,18 @@ impl TemplateStore {
             }
             _ => self.remove(&template.key).map(drop),
         }
+    }
+
+    /// Removes the template of `shape`, if there is one and nobody makes it anew.
+    pub fn forget(&self, shape: &Shape) -> Result<()> {
+        let key = shape.key();
+        if !self.directory(&key).exists() {
+            return Ok(());
+        }
+        let Some(lock) = self.lock(&key)? else { return Ok(()) };
+        self.remove(&key)?;
+        let _ = lock.remove();
+        Ok(())
     }
 
     pub(super) fn lock_path(&self, key: &str) -> PathBuf {

@@ -10,8 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// Where the RAM is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ram {
-    /// In the engine.
-    Private,
+    /// In the engine, which has an inherited file mapped that is empty and stays so: what the guest writes is told from what it never touched.
+    Private(RawFd),
     /// In an inherited file, and what the guest writes goes there. The disks are placeholders.
     Template(RawFd),
     /// The same, of a machine that is restored.
@@ -132,9 +132,8 @@ impl Arguments {
         // Guests find virtio-mmio devices through ACPI: distribution kernels do not read them from the command line.
         const MACHINE: &str = "microvm,acpi=on,rtc=on";
         let (file, rest) = match ram {
-            Ram::Private => return self.pair("-machine", MACHINE),
             Ram::Template(file) | Ram::Rehearsal(file) => (file, "share=on"),
-            Ram::Restored { file, read_only: false } => (file, "share=off"),
+            Ram::Private(file) | Ram::Restored { file, read_only: false } => (file, "share=off"),
             Ram::Restored { file, read_only: true } => (file, "share=off,readonly=on,rom=off"),
         };
         let path = inherited(file);
@@ -212,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_path_cannot_add_an_option() {
-        let arguments = arguments(Ram::Private);
+        let arguments = arguments(Ram::Private(6));
         let drive = arguments.iter().find(|argument| argument.starts_with("file=")).unwrap();
         assert!(drive.starts_with("file=/state,,readonly=off/base,if=none,"));
     }

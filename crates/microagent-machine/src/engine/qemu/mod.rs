@@ -6,12 +6,14 @@
 //! machine has mapped shared and every restored one maps privately, so restoring reads some 70 KB and copies nothing.
 
 mod arguments;
+mod capture;
 mod checkpoint;
 mod filter;
 pub(super) mod qmp;
+mod stream;
 
 use super::machine::{Ends, Logs, Origin, Sockets};
-use super::{Accelerator, Capabilities, DiskSpec, Engine, Machine, MachineSpec, Restore};
+use super::{Accelerator, Capabilities, DiskSpec, Engine, Machine, MachineSpec, Restore, Taking};
 use crate::Error;
 use crate::kernel::hexadecimal;
 use crate::probe::FileIdentity;
@@ -19,9 +21,11 @@ use crate::template::{Disk, Hardware};
 use arguments::Ram;
 use microagent_checkpoint::Checkpoint;
 use microagent_protocol::Hello;
+use rustix::fs::{MemfdFlags, memfd_create};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -47,7 +51,7 @@ impl Qemu {
         spec: &MachineSpec,
         sockets: Sockets,
         ram: Ram,
-        files: &[BorrowedFd<'_>],
+        files: &[&File],
         origin: Origin,
     ) -> Result<Machine, Error> {
         let mut command = Command::new(&self.program);
@@ -98,7 +102,7 @@ impl Engine for Qemu {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             pause: true,
-            snapshot: false,
+            snapshot: true,
             vsock: false,
             network: true,
             warm: true,
@@ -120,12 +124,17 @@ impl Engine for Qemu {
     }
 
     fn launch(&self, spec: &MachineSpec) -> Result<Machine, Error> {
-        self.spawn(spec, Sockets::new(spec.network)?, Ram::Private, &[], Origin::Boot)
+        let memory = memfd_create("microagent-ram", MemfdFlags::CLOEXEC).map(File::from).map_err(io::Error::from);
+        let memory = memory.and_then(|memory| memory.set_len(u64::from(spec.memory_mib) << 20).map(|()| memory));
+        let memory = memory.map_err(|source| Error::Memory { source })?;
+        let mut sockets = Sockets::new(spec.network)?;
+        sockets.monitor().negotiate()?;
+        self.spawn(spec, sockets, Ram::Private(memory.as_raw_fd()), &[&memory], Origin::Boot)
     }
 
     fn launch_template(&self, spec: &MachineSpec, memory: &File) -> Result<Machine, Error> {
         let ram = Ram::Template(memory.as_raw_fd());
-        self.spawn(spec, Sockets::new(spec.network)?, ram, &[memory.as_fd()], Origin::Boot)
+        self.spawn(spec, Sockets::new(spec.network)?, ram, &[memory], Origin::Boot)
     }
 
     fn launch_rehearsal(&self, spec: &MachineSpec, from: &Restore<'_>, memory: &File) -> Result<Machine, Error> {
@@ -142,9 +151,23 @@ impl Engine for Qemu {
         checkpoint::take(machine, memory, checkpoint, deadline)
     }
 
+    fn capture(&self, machine: &mut Machine, to: &Taking<'_>, deadline: Instant) -> Result<(), Error> {
+        capture::capture(machine, to, deadline)
+    }
+
+    fn capture_engine(
+        &self,
+        machine: &mut Machine,
+        spec: &MachineSpec,
+        memory: &File,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Error> {
+        checkpoint::take_alive(machine, spec, memory, checkpoint)
+    }
+
     fn restore(&self, spec: &MachineSpec, from: &Restore<'_>) -> Result<Machine, Error> {
         if let Some(engine) = from.checkpoint {
-            return checkpoint::go_on(spec, engine, from.memory, from.frozen);
+            return checkpoint::go_on(spec, engine, from);
         }
         let ram = Ram::Restored { file: from.memory.as_raw_fd(), read_only: self.maps_read_only() };
         self.load(spec, from, from.memory, ram)
@@ -160,7 +183,7 @@ impl Qemu {
         if from.frozen.is_some() {
             sockets.monitor().load(state)?;
         }
-        let files = [memory.as_fd(), from.state.as_fd()];
+        let files = [memory, from.state];
         let origin = Origin::Frozen { state: Some(state), monotonic_ns: None };
         let mut machine = self.spawn(spec, sockets, ram, &files, origin)?;
         if let Some(frozen) = from.frozen {

@@ -23,6 +23,9 @@ const MAX_LINE: usize = 64 << 10;
 /// Name under which QEMU keeps the descriptor that the state of a machine is written to.
 const STATE: &str = "state";
 
+/// The number under which QEMU keeps the file that devices are written to: beyond those of disks.
+const STATE_SET: u32 = 1000;
+
 /// The conversation with one QEMU.
 #[derive(Debug)]
 pub(in crate::engine) struct Monitor {
@@ -92,10 +95,15 @@ impl Monitor {
         Ok(())
     }
 
+    /// Makes the monitor listen to commands.
+    pub(super) fn negotiate(&mut self) -> Result<(), Error> {
+        self.send("qmp_capabilities", json!({}))
+    }
+
     /// Makes the monitor listen to commands, and what is written of a machine leave out RAM that is in a shared file.
     pub(super) fn prepare(&mut self) -> Result<(), Error> {
         let enabled = |name| json!({"capability": name, "state": true});
-        self.send("qmp_capabilities", json!({}))?;
+        self.negotiate()?;
         let capabilities = [enabled("x-ignore-shared"), enabled("events")];
         self.send("migrate-set-capabilities", json!({"capabilities": capabilities}))
     }
@@ -114,6 +122,19 @@ impl Monitor {
                 _ => {}
             }
         }
+    }
+
+    /// Has everything of a machine that stands still written to `state` but its RAM, and lets go of the file.
+    ///
+    /// The command is there for Xen, which sees to the RAM itself, as we do. Its file is one that was handed over: a machine under a filter
+    /// opens none.
+    pub(in crate::engine) fn save_devices(&mut self, state: impl AsFd, deadline: Instant) -> Result<(), Error> {
+        self.send_with("add-fd", json!({"fdset-id": STATE_SET}), Some(state.as_fd()))?;
+        // It is not told to become the source of a migration, which gives up its disks.
+        let arguments = json!({"filename": format!("/dev/fdset/{STATE_SET}"), "live": false});
+        self.send("xen-save-devices-state", arguments)?;
+        self.send("remove-fd", json!({"fdset-id": STATE_SET}))?;
+        self.settle(deadline)
     }
 
     /// Stops the machine.
