@@ -4,7 +4,6 @@
 //! part of them is written. When the guest has answered, everything it had said before has been taken in. A machine can be paused or written
 //! down then, and whoever reads it later meets a guest that is in the middle of nothing.
 
-use super::call::Call;
 use super::{Channel, Closed, Shared};
 use crate::Error;
 use microagent_protocol::{Reply, Request};
