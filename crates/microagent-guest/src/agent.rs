@@ -8,11 +8,13 @@ use crate::forward::{Forwards, Ready};
 use crate::outbox::{OUTPUT_LIMIT, Outbox, REQUEST_LIMIT};
 use crate::port::Port;
 use crate::process::{Process, push_reply};
+use crate::quiet::Kept;
 use crate::refusal::refusal;
 use crate::streams::{Input, Output};
 use crate::sys;
 use crate::workspace::{self, Workspace};
-use microagent_protocol::{CreditExceeded, Decoder, Frame, FrameError, Kind, Refusal, RefusalCode, Reply};
+use microagent_protocol::frame::{HEADER_LEN, MAX_DATA};
+use microagent_protocol::{CreditExceeded, Decoder, Frame, FrameError, Kind, Refusal, RefusalCode, Reply, wipe};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -88,6 +90,8 @@ pub(crate) struct Agent {
     pub(super) forwards: Forwards,
     /// Processes that flush the disks, each with the call that waits for it.
     pub(super) flushes: Vec<(Pid, u32)>,
+    /// While the machine stands still: what is told when it goes on.
+    pub(super) quiet: Option<Kept>,
 }
 
 /// What a descriptor of the loop stands for.
@@ -111,7 +115,7 @@ impl Agent {
             port,
             null,
             children,
-            decoder: Decoder::default(),
+            decoder: Decoder::with_room(HEADER_LEN + MAX_DATA + READ_BYTES),
             received: vec![0; READ_BYTES],
             turns: 0,
             outbox: Outbox::default(),
@@ -120,6 +124,7 @@ impl Agent {
             streams: BTreeMap::new(),
             forwards: Forwards::default(),
             flushes: Vec::new(),
+            quiet: None,
         })
     }
 
@@ -140,6 +145,8 @@ impl Agent {
         ready.rotate_left(first);
         for (source, events) in ready {
             match source {
+                // It was ready when the machine did not stand still yet.
+                Source::Stdin(_) | Source::Output(..) | Source::Forward(_) if self.is_quiet() => {}
                 Source::Port => self.read_port(events)?,
                 Source::Children => self.reap()?,
                 Source::Report(call) => self.with(call, |process, _| process.read_report()),
@@ -154,8 +161,10 @@ impl Agent {
                 Source::Forward(ready) => self.forward(ready, events),
             }
         }
-        self.finish_commands();
-        self.forwards.finish();
+        if !self.is_quiet() {
+            self.finish_commands();
+            self.forwards.finish();
+        }
         self.flush()
     }
 
@@ -182,6 +191,9 @@ impl Agent {
             if let Some(report) = process.report() {
                 watch(Source::Report(call), report, PollFlags::IN);
             }
+            if self.is_quiet() {
+                continue;
+            }
             if let Some((pipe, pending)) = process.stdin.as_ref().and_then(Input::writable_when) {
                 watch(Source::Stdin(call), pipe, if pending { PollFlags::OUT } else { PollFlags::empty() });
             }
@@ -193,19 +205,23 @@ impl Agent {
                 }
             }
         }
-        for (ready, fd, events) in self.forwards.watched(unsent < OUTPUT_LIMIT) {
-            watch(Source::Forward(ready), fd, events);
+        if !self.is_quiet() {
+            for (ready, fd, events) in self.forwards.watched(unsent < OUTPUT_LIMIT) {
+                watch(Source::Forward(ready), fd, events);
+            }
         }
         if let Life::Ready(workspace) = &self.life
             && self.forwards.have_room()
+            && !self.is_quiet()
         {
             for (call, socket) in self.forwards.awaited() {
-                if let Some(listener) = workspace.sockets.get(socket) {
+                if let Some(listener) = workspace.private.sockets.get(socket) {
                     watch(Source::Forward(Ready::Accept(call)), listener.as_fd(), PollFlags::IN);
                 }
             }
         }
-        let timeout = self.processes.values().filter_map(Process::deadline).min().map(until);
+        let deadlines = self.processes.values().filter(|_| !self.is_quiet()).filter_map(Process::deadline);
+        let timeout = deadlines.min().map(until);
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Closed::System("wait for events", error)),
@@ -229,17 +245,38 @@ impl Agent {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(Closed::System("read from the host", error)),
             }
-            while let Some(frame) = self.decoder.next_frame()? {
+            while let Some(mut frame) = self.decoder.next_frame()? {
+                let leaves_nothing = frame.kind == Kind::Data && self.may_be_secret(frame.id);
                 self.take(&frame)?;
+                if leaves_nothing {
+                    wipe(&mut frame.payload);
+                    wipe(&mut self.received);
+                    self.decoder.wipe_taken();
+                }
             }
         }
         Ok(())
     }
 
-    /// Acts on one frame. Frames for streams that are over are dropped: the host may not know yet.
+    /// Whether a stream carries a secret. What nobody takes may be the rest of one that was refused.
+    fn may_be_secret(&self, stream: u32) -> bool {
+        if self.is_quiet() {
+            return true;
+        }
+        match self.streams.get(&stream).and_then(|call| self.processes.get(call)) {
+            Some(process) => process.is_secret(),
+            None => !self.forwards.has_stream(stream),
+        }
+    }
+
+    /// Acts on one frame. Frames for streams that are over are dropped: the host may not know yet. So are those of all streams while the
+    /// machine stands still.
     fn take(&mut self, frame: &Frame) -> Result<(), Closed> {
         if frame.kind == Kind::Call {
             return self.answer(frame.id, &frame.payload);
+        }
+        if self.is_quiet() && !matches!(frame.kind, Kind::Hello | Kind::Reply) {
+            return Ok(());
         }
         if self.forwards.has_stream(frame.id) {
             return Ok(self.forwards.take(frame, &mut self.outbox)?);
@@ -290,7 +327,7 @@ impl Agent {
                     } else if let Some(index) = self.flushes.iter().position(|(flush, _)| *flush == pid) {
                         let (_, call) = self.flushes.swap_remove(index);
                         let flushed = status.exit_status() == Some(0);
-                        self.reply(call, if flushed { Ok(Reply::Done) } else { Err(flush_killed()) });
+                        self.reply_later(call, if flushed { Ok(Reply::Done) } else { Err(flush_killed()) });
                     }
                 }
                 Ok(None) => return Ok(()),

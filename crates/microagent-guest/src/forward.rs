@@ -178,7 +178,7 @@ impl Agent {
             return Err(refusal(RefusalCode::System, format!("{MAX_CONNECTIONS} calls wait for connections already")));
         }
         let Life::Ready(workspace) = &self.life else { return Err(not_ready()) };
-        if !workspace.sockets.contains_key(&socket) {
+        if !workspace.private.sockets.contains_key(&socket) {
             let what = format!("the workspace has no socket {}", quoted(&socket));
             return self.close_unless(Err(refusal(RefusalCode::BadRequest, what)), input, output);
         }
@@ -286,7 +286,7 @@ impl Agent {
     fn accept_one(&mut self, call: u32) {
         let Life::Ready(workspace) = &self.life else { return };
         let Some(at) = self.forwards.accepting.iter().position(|accepting| accepting.call == call) else { return };
-        let Some(listener) = workspace.sockets.get(&self.forwards.accepting[at].socket) else { return };
+        let Some(listener) = workspace.private.sockets.get(&self.forwards.accepting[at].socket) else { return };
         let Ok((stream, _)) = listener.accept() else { return };
         let Accepting { input, output, .. } = self.forwards.accepting.remove(at);
         let outcome = stream.set_nonblocking(true).map_err(|error| refusal(RefusalCode::System, error));

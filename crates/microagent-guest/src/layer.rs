@@ -8,9 +8,9 @@
 
 use crate::{private, trust};
 use microagent_protocol::Boot;
-use std::fs::{self, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 /// Directories every machine has.
@@ -43,16 +43,41 @@ pub(crate) fn write(layer: &Path, base: &Path, boot: &Boot) -> io::Result<()> {
     if base_etc.is_dir() {
         copy_owner_and_mode(&base_etc, &etc)?;
     }
-    let name = &boot.hostname;
-    fs::write(etc.join("hostname"), format!("{name}\n"))?;
-    fs::write(etc.join("hosts"), format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"))?;
+    for (file, text) in names(&boot.hostname, &boot.machine_id) {
+        fs::write(etc.join(file), text)?;
+    }
+    // A file that exists is never filled in by a tool with an id that copies would share: it is also for images without one.
+    fs::set_permissions(etc.join("machine-id"), Permissions::from_mode(0o444))?;
     if let Some(network) = &boot.network {
         fs::write(etc.join("resolv.conf"), format!("nameserver {}\n", network.resolver))?;
     }
-    // Also for images without one: a file that exists is never filled in by a tool with an id that copies would share.
-    let machine_id = etc.join("machine-id");
-    fs::write(&machine_id, format!("{}\n", boot.machine_id))?;
-    fs::set_permissions(machine_id, Permissions::from_mode(0o444))
+    Ok(())
+}
+
+/// The files in `/etc` that say who the machine is.
+fn names(hostname: &str, machine_id: &str) -> [(&'static str, String); 3] {
+    [
+        ("hostname", format!("{hostname}\n")),
+        ("hosts", format!("127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n")),
+        ("machine-id", format!("{machine_id}\n")),
+    ]
+}
+
+/// Has the files that say who the machine is say something else. The layer is part of a stack by now, which shows the files that were in it
+/// then: what is in them can change, they themselves cannot. One that a command has edited is that command's, as anywhere else.
+pub(crate) fn rename(layer: &Path, hostname: &str, machine_id: &str) -> io::Result<()> {
+    let etc = layer.join("etc");
+    for (file, text) in names(hostname, machine_id) {
+        let file = match OpenOptions::new().write(true).open(etc.join(file)) {
+            // An image that keeps its `/etc` to itself.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        // In this order nobody finds it empty.
+        file.write_all_at(text.as_bytes(), 0)?;
+        file.set_len(text.len() as u64)?;
+    }
+    Ok(())
 }
 
 /// Makes a merged directory look like the one below it: the topmost layer's attributes are the ones that show.
@@ -94,6 +119,20 @@ mod tests {
         assert!(read("etc/hosts").starts_with("127.0.0.1 localhost box\n"));
         assert_eq!(read("etc/machine-id"), "0123456789abcdef0123456789abcdef\n");
         assert!(layer.path().join("proc").is_dir());
+    }
+
+    #[test]
+    fn a_renamed_machine_keeps_its_files_and_changes_what_they_say() {
+        let (layer, base) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write(layer.path(), base.path(), &boot()).unwrap();
+        let inode = |file: &str| fs::metadata(layer.path().join(file)).unwrap().ino();
+        let before = ["etc/hostname", "etc/hosts", "etc/machine-id"].map(inode);
+        rename(layer.path(), "b", "fedcba9876543210fedcba9876543210").unwrap();
+        let read = |file: &str| fs::read_to_string(layer.path().join(file)).unwrap();
+        assert_eq!(read("etc/hostname"), "b\n");
+        assert_eq!(read("etc/hosts"), "127.0.0.1 localhost b\n::1 localhost ip6-localhost ip6-loopback\n");
+        assert_eq!(read("etc/machine-id"), "fedcba9876543210fedcba9876543210\n");
+        assert_eq!(before, ["etc/hostname", "etc/hosts", "etc/machine-id"].map(inode));
     }
 
     #[test]

@@ -16,12 +16,15 @@
 //! 5. A [`task`] is a process too, of the agent's own: it works on files. What a workspace [`changes`] is one of them.
 //! 6. The [`network`] interface is a workspace's, and so is what it [`trust`]s and each [`secret`] it is given. A [`forward`] is a
 //!    connection that leads through the channel.
-//! 7. A [`rehearsal`] is this program once more, as a command that does a little of everything.
+//! 7. A machine that is [`quiet`] can be written down, when it has got rid of its secrets ([`purge`]), and go on as another: with a
+//!    [`boot_id`] of its own.
+//! 8. A [`rehearsal`] is this program once more, as a command that does a little of everything.
 //!
 //! There is one thread and one loop. Nothing a command or the host does can block it.
 
 mod agent;
 mod boot;
+mod boot_id;
 mod changes;
 mod command;
 mod console;
@@ -35,10 +38,13 @@ mod modules;
 mod mounts;
 mod network;
 mod outbox;
+mod pending;
 mod port;
 mod private;
 mod process;
 mod processors;
+mod purge;
+mod quiet;
 mod refusal;
 mod rehearsal;
 mod requests;

@@ -2,8 +2,10 @@
 
 use crate::refusal::refusal;
 use microagent_protocol::{Boot, PRIVATE, Refusal, RefusalCode, SECRETS, TRUST};
+use rustix::fd::OwnedFd;
+use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, OpenTreeFlags, mount, open_tree};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::{self, DirBuilder, Permissions};
@@ -40,8 +42,16 @@ fn has_private(boot: &Boot) -> bool {
     !boot.trust.is_empty() || !boot.sockets.is_empty()
 }
 
+/// What the agent keeps of them.
+pub(crate) struct Private {
+    /// The sockets in [`PRIVATE`].
+    pub(crate) sockets: Sockets,
+    /// A view of [`SECRETS`], where there is one, in which nothing is mounted, whatever the workspace does with its own.
+    pub(crate) secrets: Option<OwnedFd>,
+}
+
 /// Makes them, in the workspace, and what is in them from the start.
-pub(crate) fn prepare(boot: &Boot, bundle: &[u8]) -> Result<Sockets, Refusal> {
+pub(crate) fn prepare(boot: &Boot, bundle: &[u8]) -> Result<Private, Refusal> {
     let failed = |error: io::Error| {
         refusal(RefusalCode::MountFailed, format!("cannot make the workspace's files in memory: {error}"))
     };
@@ -55,10 +65,14 @@ pub(crate) fn prepare(boot: &Boot, bundle: &[u8]) -> Result<Sockets, Refusal> {
             sockets.insert(name.clone(), listen(name).map_err(failed)?);
         }
     }
-    if boot.secrets {
-        mount_memory(SECRETS, c"mode=700,size=64m").map_err(failed)?;
-    }
-    Ok(sockets)
+    let secrets = boot.secrets.then(prepare_secrets).transpose().map_err(failed)?;
+    Ok(Private { sockets, secrets })
+}
+
+fn prepare_secrets() -> io::Result<OwnedFd> {
+    mount_memory(SECRETS, c"mode=700,size=64m")?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(open_tree(CWD, SECRETS, flags)?)
 }
 
 fn mount_memory(target: &str, options: &CStr) -> io::Result<()> {

@@ -8,7 +8,9 @@ use crate::streams::{Input, Output};
 use crate::sys::{self, Fork};
 use crate::workspace::Workspace;
 use crate::{session, task, terminal, vmstat};
-use microagent_protocol::{Exec, Exit, Frame, Kind, Recipients, Refusal, RefusalCode, Reply, Request, WindowSize};
+use microagent_protocol::{
+    Adopt, Exec, Exit, Frame, Kind, Recipients, Refusal, RefusalCode, Reply, Request, WindowSize,
+};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
@@ -50,7 +52,7 @@ enum Work {
     /// It becomes a program of the workspace.
     Command,
     /// It is the agent's own, and its report is the reply.
-    Task { given_up: bool },
+    Task { given_up: bool, secret: bool },
 }
 
 enum Phase {
@@ -87,9 +89,10 @@ impl Process {
         workspace: &Workspace,
         null: &OwnedFd,
     ) -> Result<Process, Refusal> {
-        let (ends, pipes) = connect_task(streams, null).map_err(cannot_start)?;
-        let work = Work::Task { given_up: false };
-        fork(work, ends, Duration::ZERO, || task::perform(request, workspace.namespace(), &pipes))
+        let secret = matches!(request, Request::Secret { .. });
+        let (ends, pipes) = connect_task(streams, secret, null).map_err(cannot_start)?;
+        let work = Work::Task { given_up: false, secret };
+        fork(work, ends, Duration::ZERO, || task::perform(request, workspace, &pipes))
     }
 
     /// The pipe on which the child says why its program does not run, until that is known.
@@ -120,7 +123,7 @@ impl Process {
     fn take_report(&mut self) {
         let Phase::Starting { text, signals, .. } = &self.phase else { return };
         self.phase = match &self.work {
-            Work::Task { given_up: true } => {
+            Work::Task { given_up: true, .. } => {
                 Phase::Refused(refusal(RefusalCode::Cancelled, "it was given up as asked"))
             }
             Work::Task { .. } => match task::outcome(text) {
@@ -143,6 +146,44 @@ impl Process {
                     .unwrap_or_else(|_| refusal(RefusalCode::System, "the command's setup ended early")),
             ),
         };
+    }
+
+    /// Whether it runs a program of the workspace.
+    pub(crate) fn is_command(&self) -> bool {
+        matches!(self.work, Work::Command)
+    }
+
+    /// Whether it puts a secret into its file.
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self.work, Work::Task { secret: true, .. })
+    }
+
+    /// Goes on for a host that knows it by other ids. Returns those of the streams that may go on.
+    pub(crate) fn adopt(&mut self, adopt: &Adopt, outbox: &mut Outbox) -> Vec<u32> {
+        match (&mut self.stdin, adopt.stdin) {
+            (Some(stdin), Some(id)) => stdin.adopt(id, outbox),
+            (Some(stdin), None) => stdin.orphan(outbox),
+            (None, Some(id)) => outbox.push_empty(Kind::Reset, id),
+            (None, None) => {}
+        }
+        let outputs = [adopt.stdout, adopt.stderr];
+        for (output, id) in self.outputs.iter_mut().zip(outputs) {
+            output.adopt(id, outbox);
+        }
+        // A terminal's is one.
+        for id in &outputs[self.outputs.len()..] {
+            outbox.push_empty(Kind::End, *id);
+        }
+        let stdin = adopt.stdin.filter(|_| self.stdin.is_some());
+        outputs[..self.outputs.len()].iter().copied().chain(stdin).collect()
+    }
+
+    /// Goes on for nobody, if it is a command; a task is given up.
+    pub(crate) fn give_away(self) {
+        if self.alive && !self.is_command() {
+            // It may have ended by itself.
+            let _ = sys::signal_process(self.pid, SIGKILL);
+        }
     }
 
     /// Whether this is the process, not reaped yet, of that id.
@@ -201,7 +242,9 @@ impl Process {
 
     /// Ends a task. Without its streams it comes to an end by itself and takes back what it left half done.
     fn give_up(&mut self, signal: i32, outbox: &mut Outbox) -> rustix::io::Result<()> {
-        self.work = Work::Task { given_up: true };
+        if let Work::Task { given_up, .. } = &mut self.work {
+            *given_up = true;
+        }
         if signal == SIGKILL || (self.stdin.is_none() && self.outputs.is_empty()) {
             return sys::signal_process(self.pid, SIGKILL);
         }
@@ -369,7 +412,7 @@ fn connect_terminal(exec: &Exec, workspace: &Workspace, size: WindowSize) -> rus
     Ok((ends, Pipes { stdin: again(&end)?, stdout: again(&end)?, stderr: end, report }))
 }
 
-fn connect_task(streams: TaskStreams, null: &OwnedFd) -> rustix::io::Result<(Ends, Pipes)> {
+fn connect_task(streams: TaskStreams, secret: bool, null: &OwnedFd) -> rustix::io::Result<(Ends, Pipes)> {
     let again = || fcntl_dupfd_cloexec(null, 0);
     let (stdin, to_stdin) = streams.input.map(|_| to_child()).transpose()?.unzip();
     let (from_stdout, stdout) = streams.output.map(|_| from_child()).transpose()?.unzip();
@@ -378,8 +421,9 @@ fn connect_task(streams: TaskStreams, null: &OwnedFd) -> rustix::io::Result<(End
         let _ = fcntl_setpipe_size(pipe, ARCHIVE_PIPE);
     }
     let (from_report, report) = from_child()?;
+    let feed = if secret { Input::of_secret } else { Input::new };
     let ends = Ends {
-        stdin: streams.input.zip(to_stdin).map(|(id, pipe)| Input::new(id, pipe)),
+        stdin: streams.input.zip(to_stdin).map(|(id, pipe)| feed(id, pipe)),
         outputs: streams.output.zip(from_stdout).map(|(id, pipe)| Output::new(id, pipe)).into_iter().collect(),
         terminal: None,
         report: from_report,

@@ -6,7 +6,7 @@ use crate::process::{Process, TaskStreams};
 use crate::refusal::{quoted, refusal};
 use crate::sys::{self, Fork};
 use crate::workspace::{self, Workspace};
-use crate::{private, stats};
+use crate::{private, quiet, stats};
 use microagent_protocol::{Boot, Exec, Kind, Recipients, Refusal, RefusalCode, Reply, Request, WindowSize};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,10 @@ impl Agent {
     /// Does what call `call` asks, and queues the reply, now or when it is known.
     pub(super) fn answer(&mut self, call: u32, payload: &[u8]) -> Result<(), Closed> {
         let result = match parse(payload) {
+            Ok(Request::Proceed { epoch_ns }) => self.proceed(call, epoch_ns).map(|()| None),
+            Ok(Request::Wake(wake)) => self.wake(call, &wake).map(|()| None),
+            Ok(request) if self.is_quiet() && request != Request::Time => Err(quiet::is_quiet()),
+            Ok(Request::Quiesce { purge }) => self.quiesce(purge).map(Some),
             Ok(Request::Time) => Ok(Some(Reply::Time { monotonic_ns: identity::monotonic_ns() })),
             Ok(Request::Boot(boot)) => self.boot(&boot).map(Some),
             Ok(Request::Exec(exec)) => self.exec(call, &exec).map(|()| None),
@@ -58,7 +62,8 @@ impl Agent {
             return Err(refusal(RefusalCode::WrongState, "the machine has been booted already"));
         };
         let start = uptime_ms();
-        identity::check(boot)?;
+        identity::check(&boot.hostname, &boot.machine_id)?;
+        identity::check_entropy(&boot.entropy)?;
         private::check(boot)?;
         // What a failed attempt leaves half done cannot be told from what a second one finds.
         self.life = Life::Spent;

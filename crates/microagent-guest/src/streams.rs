@@ -1,12 +1,12 @@
 //! The two directions of a stream: a command's pipe on one side, credit and frames on the other.
 
 use crate::outbox::{OUTPUT_LIMIT, Outbox};
+use crate::pending::Pending;
 use crate::terminal;
 use microagent_protocol::frame::MAX_DATA;
 use microagent_protocol::{CreditExceeded, Frame, Kind, ReceiveWindow, SendWindow};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use std::collections::VecDeque;
 
 /// Bytes a command writes, on their way to the host.
 #[derive(Debug)]
@@ -96,6 +96,14 @@ impl Output {
         }
     }
 
+    /// Goes on under another id, for a host that knows nothing of the one before.
+    pub(crate) fn adopt(&mut self, id: u32, outbox: &mut Outbox) {
+        (self.id, self.window) = (id, SendWindow::default());
+        if self.is_closed() {
+            outbox.push_empty(Kind::End, id);
+        }
+    }
+
     /// The host wants no more of it, so nobody does: writers get `SIGPIPE`, as from a pipe whose reader has left.
     pub(crate) fn reset(&mut self) {
         self.pipe = None;
@@ -108,7 +116,9 @@ pub(crate) struct Input {
     id: u32,
     pipe: Option<OwnedFd>,
     window: ReceiveWindow,
-    pending: VecDeque<u8>,
+    pending: Pending,
+    /// How many of those are of a host before this one: they are not counted in the window.
+    inherited: usize,
     ended: bool,
     /// Where it is a terminal: whether what was typed last has not been ended as a line.
     terminal: Option<bool>,
@@ -119,8 +129,21 @@ pub(crate) struct Input {
 impl Input {
     /// Feeds the other end of `pipe`, which is non-blocking.
     pub(crate) fn new(id: u32, pipe: OwnedFd) -> Input {
-        let (window, pending) = (ReceiveWindow::default(), VecDeque::new());
-        Input { id, pipe: Some(pipe), window, pending, ended: false, terminal: None, connection: false }
+        Input {
+            id,
+            pipe: Some(pipe),
+            window: ReceiveWindow::default(),
+            pending: Pending::default(),
+            inherited: 0,
+            ended: false,
+            terminal: None,
+            connection: false,
+        }
+    }
+
+    /// Feeds a pipe with a secret, of which nothing stays in memory.
+    pub(crate) fn of_secret(id: u32, pipe: OwnedFd) -> Input {
+        Input { pending: Pending::secret(), ..Input::new(id, pipe) }
     }
 
     /// Types at a terminal, of which this is the master, non-blocking.
@@ -165,8 +188,8 @@ impl Input {
         if !self.ended
             && let (Some(line_open), Some(master)) = (self.terminal, &self.pipe)
         {
-            self.pending
-                .extend(terminal::end_of_input(master, self.pending.back().map_or(line_open, |&byte| byte != b'\n')));
+            let line_open = self.pending.last().map_or(line_open, |byte| byte != b'\n');
+            self.pending.extend(&terminal::end_of_input(master, line_open));
         }
         self.ended = true;
         self.pump(outbox);
@@ -185,13 +208,15 @@ impl Input {
                 }
                 return;
             }
-            match rustix::io::write(pipe, self.pending.as_slices().0) {
+            match rustix::io::write(pipe, self.pending.first()) {
                 Ok(count) => {
-                    let last = self.pending.drain(..count).next_back();
+                    let last = self.pending.remove(count);
                     if let (Some(line_open), Some(last)) = (&mut self.terminal, last) {
                         *line_open = last != b'\n';
                     }
-                    if let Some(grant) = self.window.consume(count) {
+                    let inherited = count.min(self.inherited);
+                    self.inherited -= inherited;
+                    if let Some(grant) = self.window.consume(count - inherited) {
                         outbox.push(&Frame::credit(self.id, grant));
                     }
                 }
@@ -207,7 +232,22 @@ impl Input {
         if self.pipe.take().is_some() && !self.ended {
             outbox.push_empty(Kind::Reset, self.id);
         }
-        self.pending = VecDeque::new();
+        self.pending.clear();
+    }
+
+    /// Goes on for nobody: what is there is written, and then it ends.
+    pub(crate) fn orphan(&mut self, outbox: &mut Outbox) {
+        // Nothing of it is granted again.
+        self.inherited = self.pending.len();
+        self.end(outbox);
+    }
+
+    /// Goes on under another id, for a host that knows nothing of the one before. What is there to be written will be.
+    pub(crate) fn adopt(&mut self, id: u32, outbox: &mut Outbox) {
+        (self.id, self.window, self.inherited) = (id, ReceiveWindow::default(), self.pending.len());
+        if self.is_closed() || self.ended {
+            outbox.push_empty(Kind::Reset, id);
+        }
     }
 }
 
@@ -267,6 +307,41 @@ mod tests {
         }
         let granted: u32 = frames(&mut outbox).iter().filter_map(Frame::credit_granted).sum();
         assert_eq!(granted, INITIAL_CREDIT);
+    }
+
+    #[test]
+    fn an_adopted_stream_begins_anew_and_loses_nothing() {
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let (mut input, mut outbox) = (Input::new(3, writer), Outbox::default());
+        let window = vec![1; INITIAL_CREDIT as usize];
+        input.receive(&window, &mut outbox).unwrap();
+        input.adopt(4, &mut outbox);
+        input.receive(&window, &mut outbox).unwrap();
+        assert!(input.receive(&[0], &mut outbox).is_err(), "the new credit is spent");
+        let mut taken = 0;
+        while let Ok(count) = rustix::io::read(&reader, &mut [0; 8192]) {
+            taken += count;
+            input.pump(&mut outbox);
+        }
+        assert_eq!(taken, 2 * window.len());
+        let granted: Vec<(u32, u32)> =
+            frames(&mut outbox).iter().map(|frame| (frame.id, frame.credit_granted().unwrap())).collect();
+        assert!(granted.iter().all(|(id, _)| *id == 4), "{granted:?}");
+        // What the pipe had taken before it was adopted is nobody's to grant, nor is what waited then.
+        assert_eq!(granted.iter().map(|(_, bytes)| bytes).sum::<u32>(), INITIAL_CREDIT);
+    }
+
+    #[test]
+    fn an_adopted_stream_that_has_ended_ends_again() {
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let mut outbox = Outbox::default();
+        let (mut input, mut output) = (Input::new(3, writer), Output::new(7, reader));
+        input.end(&mut outbox);
+        output.pump(&mut outbox);
+        assert_eq!(frames(&mut outbox), [Frame::new(Kind::End, 7, vec![])]);
+        input.adopt(4, &mut outbox);
+        output.adopt(8, &mut outbox);
+        assert_eq!(frames(&mut outbox), [Frame::new(Kind::Reset, 4, vec![]), Frame::new(Kind::End, 8, vec![])]);
     }
 
     #[test]

@@ -6,10 +6,10 @@
 
 use crate::command::Pipes;
 use crate::refusal::{quoted, refusal};
+use crate::workspace::Workspace;
 use crate::{changes, ext4, processors, secret, sys};
 use microagent_protocol::{FileKind, FileStat, Owner, Refusal, RefusalCode, Reply, Request};
 use microagent_tar::{Error, Ownership, UnpackOptions};
-use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, open, statat};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -24,7 +24,7 @@ const REFUSED: u8 = b'-';
 const PATH_MAX: usize = 4096;
 
 /// Does what `request` asks, and reports.
-pub(crate) fn perform(request: &Request, workspace: BorrowedFd<'_>, pipes: &Pipes) -> ! {
+pub(crate) fn perform(request: &Request, workspace: &Workspace, pipes: &Pipes) -> ! {
     let (outcome, text) = match prepare(request, workspace, pipes).and_then(|()| answer(request)) {
         Ok(reply) => (DONE, serde_json::to_vec(&reply)),
         Err(refused) => (REFUSED, serde_json::to_vec(&refused)),
@@ -44,11 +44,14 @@ pub(crate) fn outcome(report: &[u8]) -> Option<Result<Vec<u8>, Refusal>> {
 }
 
 /// What belongs to the workspace as a whole lies outside of it.
-fn prepare(request: &Request, workspace: BorrowedFd<'_>, pipes: &Pipes) -> Result<(), Refusal> {
+fn prepare(request: &Request, workspace: &Workspace, pipes: &Pipes) -> Result<(), Refusal> {
     let system = |error| refusal(RefusalCode::System, format!("cannot get to work: {error}"));
     if matches!(request, Request::Stat { .. } | Request::Pack { .. } | Request::Unpack { .. } | Request::Secret { .. })
     {
-        move_into_link_name_space(workspace, Some(LinkNameSpaceType::Mount)).map_err(system)?;
+        move_into_link_name_space(workspace.namespace(), Some(LinkNameSpaceType::Mount)).map_err(system)?;
+    }
+    if let Request::Secret { .. } = request {
+        secret::enter(workspace)?;
     }
     pipes.connect().map_err(system)?;
     processors::use_all();

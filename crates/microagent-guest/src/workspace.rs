@@ -5,11 +5,12 @@
 //! and holds the other one by a descriptor: a command enters it, the agent never does, so nothing that is mounted, unmounted
 //! or renamed in there is seen by the agent.
 
+use crate::boot_id::BootId;
 use crate::mounts::{self, Mounted};
-use crate::private::{self, Sockets};
+use crate::private::{self, Private};
 use crate::refusal::{quoted, refusal};
 use crate::{disks, ext4, identity, layer, network, sys, trust};
-use microagent_protocol::{Boot, Disk, Refusal, RefusalCode};
+use microagent_protocol::{Boot, Disk, Refusal, RefusalCode, Wake};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -44,10 +45,11 @@ const NAMESPACE: &str = "/proc/self/ns/mnt";
 pub(crate) struct Workspace {
     namespace: OwnedFd,
     terminals: OwnedFd,
+    boot_id: BootId,
     /// More disks, in the order in which they were mounted.
     mounted: Vec<Mounted>,
-    /// Its sockets that lead to the host.
-    pub(crate) sockets: Sockets,
+    /// Its files in memory.
+    pub(crate) private: Private,
     /// Its address, where it has a network.
     pub(crate) address: Option<Ipv4Addr>,
 }
@@ -73,11 +75,24 @@ impl Workspace {
             [] => Vec::new(),
             ours => trust::bundle(BASE.as_ref(), &boot.roots, ours).map_err(in_layers)?,
         };
-        let (namespace, terminals, sockets) = build_namespace(boot, &mounted, &bundle)?;
+        let Built { namespace, terminals, boot_id, private } = build_namespace(boot, &mounted, &bundle)?;
         if let Some(network) = &boot.network {
             network::bring_up(network)?;
         }
-        Ok(Workspace { namespace, terminals, mounted, sockets, address: boot.network.map(|network| network.address) })
+        let address = boot.network.map(|network| network.address);
+        Ok(Workspace { namespace, terminals, boot_id, mounted, private, address })
+    }
+
+    /// Makes it another machine's, under a name and ids that have passed [`identity::check`].
+    pub(crate) fn rename(&mut self, wake: &Wake) -> Result<(), Refusal> {
+        identity::set_clock(wake.epoch_ns)?;
+        identity::set_hostname(&wake.hostname)?;
+        layer::rename(LAYER.as_ref(), &wake.hostname, &wake.machine_id)
+            .map_err(|error| refusal(RefusalCode::System, format!("cannot rename the machine: {error}")))?;
+        let namespace = self.namespace.as_fd();
+        self.boot_id
+            .change(&wake.boot_id, |act| inside(namespace, act))
+            .map_err(|error| refusal(RefusalCode::System, format!("cannot change the boot id: {error}")))
     }
 
     /// The namespace commands enter.
@@ -93,7 +108,7 @@ impl Workspace {
     /// Takes the workspace apart, when no process is left in it. On success its disks are consistent and at rest.
     pub(crate) fn dismantle(self) -> Result<(), Refusal> {
         // The namespace goes with the last reference to it, and all its mounts with it.
-        drop((self.namespace, self.terminals, self.sockets));
+        drop((self.namespace, self.terminals, self.boot_id, self.private));
         // One that fails keeps no other from being put to rest.
         let mounted = self.mounted.iter().rev().map(Mounted::put_to_rest).fold(Ok(()), Result::and);
         put_to_rest(DISK)
@@ -156,7 +171,7 @@ type MountError = (&'static str, Errno);
 
 /// Builds the workspace's mounts in a copy of our namespace, and comes back without it. No fork is needed: a descriptor
 /// keeps the copy alive, and another the terminals in it.
-fn build_namespace(boot: &Boot, mounted: &[Mounted], bundle: &[u8]) -> Result<(OwnedFd, OwnedFd, Sockets), Refusal> {
+fn build_namespace(boot: &Boot, mounted: &[Mounted], bundle: &[u8]) -> Result<Built, Refusal> {
     let failed = |(what, error): MountError| {
         refusal(RefusalCode::MountFailed, format!("cannot mount {what} of the workspace: {error}"))
     };
@@ -165,12 +180,31 @@ fn build_namespace(boot: &Boot, mounted: &[Mounted], bundle: &[u8]) -> Result<(O
     let views = mounts::views(mounted)?;
     sys::unshare_mounts().map_err(namespace)?;
     let built = mount_root().map_err(failed).and_then(|()| mounts::show(mounted, &views)).and_then(|()| {
-        let sockets = private::prepare(boot, bundle)?;
-        let terminals = rustix::fs::open("/dev/pts", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Ok((open_namespace().map_err(namespace)?, terminals.map_err(|error| failed(("devpts", error)))?, sockets))
+        let private = private::prepare(boot, bundle)?;
+        let terminals = rustix::fs::open("/dev/pts", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed(("devpts", error)))?;
+        Ok(Built { namespace: open_namespace().map_err(namespace)?, terminals, boot_id: BootId::find(), private })
     });
     move_into_link_name_space(ours.as_fd(), Some(LinkNameSpaceType::Mount)).map_err(namespace)?;
     built
+}
+
+/// What is held of a namespace.
+struct Built {
+    namespace: OwnedFd,
+    terminals: OwnedFd,
+    boot_id: BootId,
+    private: Private,
+}
+
+/// Acts in a namespace, and comes back. What is done in there looks up no path: the workspace decides what that would lead to, and how long
+/// it would take.
+fn inside<T>(namespace: BorrowedFd<'_>, act: impl FnOnce() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    let ours = open_namespace()?;
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))?;
+    let done = act();
+    move_into_link_name_space(ours.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    done
 }
 
 fn open_namespace() -> rustix::io::Result<OwnedFd> {

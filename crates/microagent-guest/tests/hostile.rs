@@ -2,95 +2,13 @@
 
 mod common;
 
-use common::{Engine, boot_request, shell, workspace_disk};
+use common::machine::{Machine, exec, wake};
 use microagent_protocol::flow::INITIAL_CREDIT;
 use microagent_protocol::frame::{MAX_DATA, header};
-use microagent_protocol::{Decoder, Exec, Frame, Hello, Kind, Recipients, RefusalCode, Reply, Request};
-use std::io::{Read, Write};
+use microagent_protocol::{Adopt, Kind, Recipients, RefusalCode, Reply, Request, Wake};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use tempfile::TempDir;
-
-struct Machine {
-    engine: Engine,
-    stream: UnixStream,
-    decoder: Decoder,
-    _directory: TempDir,
-}
-
-impl Machine {
-    /// A machine that has said hello.
-    fn greet() -> Machine {
-        let directory = tempfile::tempdir().unwrap();
-        let (engine, stream) = Engine::start(&workspace_disk(directory.path()));
-        stream.set_read_timeout(Some(common::SOON)).unwrap();
-        let mut machine = Machine { engine, stream, decoder: Decoder::default(), _directory: directory };
-        let hello = machine.receive();
-        assert_eq!((hello.kind, hello.id), (Kind::Hello, 0));
-        serde_json::from_slice::<Hello>(&hello.payload).unwrap();
-        machine
-    }
-
-    /// A machine with a workspace.
-    fn boot() -> Machine {
-        let mut machine = Machine::greet();
-        machine.call(1, &Request::Boot(boot_request()));
-        assert!(matches!(machine.reply(1), Reply::Booted { .. }));
-        machine
-    }
-
-    fn send(&mut self, kind: Kind, id: u32, payload: &[u8]) {
-        let mut wire = header(kind, id, payload.len()).to_vec();
-        wire.extend_from_slice(payload);
-        self.stream.write_all(&wire).unwrap();
-    }
-
-    fn call(&mut self, id: u32, request: &Request) {
-        self.send(Kind::Call, id, &serde_json::to_vec(request).unwrap());
-    }
-
-    fn receive(&mut self) -> Frame {
-        loop {
-            if let Some(frame) = self.decoder.next_frame().unwrap() {
-                return frame;
-            }
-            let mut buffer = vec![0; 1 << 16];
-            let count = self.stream.read(&mut buffer).unwrap();
-            assert!(count > 0, "the machine is gone; its console: {}", self.engine.console());
-            self.decoder.extend(&buffer[..count]);
-        }
-    }
-
-    /// The reply to call `id`; other frames before it are dropped.
-    fn reply(&mut self, id: u32) -> Reply {
-        loop {
-            let frame = self.receive();
-            if (frame.kind, frame.id) == (Kind::Reply, id) {
-                return serde_json::from_slice(&frame.payload).unwrap();
-            }
-        }
-    }
-
-    fn refusal(&mut self, id: u32) -> RefusalCode {
-        match self.reply(id) {
-            Reply::Refused(refusal) => refusal.code,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Waits until the machine has ended itself and checks that it said why.
-    fn ends_saying(mut self, why: &str) {
-        self.engine.ended();
-        let console = self.engine.console();
-        let said = console.lines().any(|line| line.contains("microagent-guest: ") && line.contains(why));
-        assert!(said, "{why:?} is not on the console: {console}");
-    }
-}
-
-fn exec(script: &str, streams: [u32; 3]) -> Request {
-    let [stdin, stdout, stderr] = streams;
-    Request::Exec(Exec { stdin: Some(stdin), stdout, stderr, ..shell(script) })
-}
 
 #[test]
 fn a_machine_whose_host_leaves_ends_itself() {
@@ -206,8 +124,97 @@ fn more_commands_than_the_limit_are_refused() {
 
 #[test]
 fn a_machine_without_the_port_says_so_and_ends_itself() {
-    let directory = tempfile::tempdir().unwrap();
-    let (engine, stream) = Engine::start_with_port(&workspace_disk(directory.path()), "another");
-    Machine { engine, stream, decoder: Decoder::default(), _directory: directory }
-        .ends_saying("no virtio-serial port named `microagent`");
+    Machine::start_with_port("another").ends_saying("no virtio-serial port named `microagent`");
+}
+
+#[test]
+fn a_machine_that_stands_still_does_nothing_else_and_lives_on() {
+    let mut machine = Machine::boot();
+    machine.call(2, &exec("exec cat", [10, 11, 12]));
+    machine.send(Kind::Data, 10, b"before");
+    assert_eq!(machine.receive().payload, b"before");
+    machine.call(3, &Request::Quiesce { purge: false });
+    assert!(matches!(machine.reply(3), Reply::Quiet { .. }));
+    // A host that sends bytes all the same has lost them.
+    machine.send(Kind::Data, 10, &vec![0; MAX_DATA]);
+    machine.send(Kind::Data, 77, &vec![0; MAX_DATA]);
+    machine.send(Kind::Reset, 11, &[]);
+    for (id, request) in [
+        (4, Request::Sync),
+        (5, exec("true", [20, 21, 22])),
+        (6, Request::Shutdown),
+        (7, Request::Quiesce { purge: false }),
+        (8, Request::Signal { process: 2, signal: 9, to: Recipients::Group }),
+        (9, Request::Boot(common::boot_request())),
+    ] {
+        machine.call(id, &request);
+        let frame = machine.receive();
+        assert_eq!((frame.kind, frame.id), (Kind::Reply, id));
+        let reply = serde_json::from_slice(&frame.payload).unwrap();
+        assert!(matches!(reply, Reply::Refused(refusal) if refusal.code == RefusalCode::WrongState), "{request:?}");
+    }
+    machine.call(30, &Request::Proceed { epoch_ns: common::now_ns() });
+    assert_eq!(machine.reply(30), Reply::Done);
+    machine.send(Kind::Data, 10, b"after");
+    machine.send(Kind::End, 10, &[]);
+    assert_eq!(machine.receive().payload, b"after");
+    assert!(matches!(machine.reply(2), Reply::Exited(exit) if exit.code == Some(0)));
+}
+
+#[test]
+fn only_a_machine_with_a_workspace_stands_still_and_only_one_that_does_goes_on() {
+    let mut machine = Machine::greet();
+    let refused = |machine: &mut Machine, id, request| {
+        machine.call(id, &request);
+        assert_eq!(machine.refusal(id), RefusalCode::WrongState, "{request:?}");
+    };
+    refused(&mut machine, 1, Request::Quiesce { purge: true });
+    refused(&mut machine, 2, Request::Wake(wake()));
+    machine.call(3, &Request::Boot(common::boot_request()));
+    assert!(matches!(machine.reply(3), Reply::Booted { .. }));
+    refused(&mut machine, 4, Request::Proceed { epoch_ns: 0 });
+    refused(&mut machine, 5, Request::Wake(wake()));
+    machine.call(6, &Request::Sync);
+    assert_eq!(machine.reply(6), Reply::Done);
+}
+
+#[test]
+fn a_copy_is_not_woken_with_what_would_mix_it_up() {
+    let mut machine = Machine::boot();
+    machine.call(2, &exec("read go; hostname; cat /etc/machine-id", [10, 11, 12]));
+    machine.call(3, &exec("exec sleep 1000", [13, 14, 15]));
+    machine.call(4, &Request::Quiesce { purge: false });
+    assert!(matches!(machine.reply(4), Reply::Quiet { .. }));
+    let adopt = |was, call, stdin, stdout, stderr| Adopt { was, call, stdin, stdout, stderr };
+    let good = adopt(2, 102, Some(110), 111, 112);
+    let bad = [
+        Wake { adopt: vec![good, adopt(2, 103, None, 114, 115)], ..wake() },
+        Wake { adopt: vec![good, adopt(3, 102, None, 114, 115)], ..wake() },
+        Wake { adopt: vec![good, adopt(3, 103, Some(111), 114, 115)], ..wake() },
+        Wake { adopt: vec![good, adopt(3, 99, None, 114, 115)], ..wake() },
+        Wake { hostname: "a/b".to_owned(), ..wake() },
+        Wake { machine_id: "short".to_owned(), ..wake() },
+        Wake { boot_id: "not a UUID".to_owned(), ..wake() },
+        Wake { entropy: vec![1; 31], ..wake() },
+    ];
+    for wake in bad {
+        machine.call(99, &Request::Wake(wake.clone()));
+        assert_eq!(machine.refusal(99), RefusalCode::BadRequest, "{wake:?}");
+    }
+    // Nothing has changed, and it still stands still.
+    machine.call(98, &Request::Sync);
+    assert_eq!(machine.refusal(98), RefusalCode::WrongState);
+    machine.call(97, &Request::Proceed { epoch_ns: common::now_ns() });
+    machine.send(Kind::End, 10, &[]);
+    assert_eq!(machine.reply(97), Reply::Done);
+    let mut said = Vec::new();
+    loop {
+        let frame = machine.receive();
+        match frame.kind {
+            Kind::Data => said.extend(frame.payload),
+            Kind::Reply => break assert_eq!(frame.id, 2),
+            _ => {}
+        }
+    }
+    assert_eq!(String::from_utf8(said).unwrap(), "testbox\n0123456789abcdef0123456789abcdef\n");
 }

@@ -1,5 +1,6 @@
 //! The channel against guests that behave, guests that vanish and guests that lie.
 
+use microagent_machine::channel::Held;
 use microagent_machine::{Channel, Error};
 use microagent_protocol::flow::INITIAL_CREDIT;
 use microagent_protocol::frame::MAX_DATA;
@@ -193,4 +194,203 @@ fn dropping_an_output_tells_the_guest_and_finishing_an_input_ends_it() {
     let (reset, end) = (guest.receive(), guest.receive());
     assert_eq!((reset.kind, reset.id), (Kind::Reset, output_id));
     assert_eq!((end.kind, end.id), (Kind::End, input_id));
+}
+
+impl Guest {
+    /// Answers the next request, and returns it.
+    fn answer(&mut self, reply: &Reply) -> Request {
+        let frame = self.receive();
+        assert_eq!(frame.kind, Kind::Call);
+        self.reply(frame.id, reply);
+        serde_json::from_slice(&frame.payload).unwrap()
+    }
+
+    /// Stands still when it is asked to.
+    fn stand_still(&mut self) {
+        assert_eq!(self.answer(&Reply::Time { monotonic_ns: 5 }), Request::Time);
+        assert_eq!(self.answer(&Reply::Quiet { monotonic_ns: 6 }), Request::Quiesce { purge: true });
+    }
+
+    /// Checks that the host has sent nothing that was not received.
+    fn hears_nothing(&mut self) {
+        assert_eq!(self.decoder.next_frame().unwrap(), None);
+        self.stream.set_nonblocking(true).unwrap();
+        assert_eq!(self.stream.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        self.stream.set_nonblocking(false).unwrap();
+    }
+}
+
+/// A guest that stands still.
+fn held() -> (Channel, Guest, Held) {
+    let (channel, mut guest) = Guest::pair();
+    let holder = channel.clone();
+    let holding = thread::spawn(move || holder.hold(true, soon()).unwrap());
+    guest.stand_still();
+    (channel, guest, holding.join().unwrap())
+}
+
+#[test]
+fn nothing_is_sent_to_a_guest_that_stands_still_and_all_of_it_afterwards() {
+    let (channel, mut guest) = Guest::pair();
+    let (mut reading, dropped) = (channel.output(), channel.output());
+    let (mut writing, ended) = (channel.input(), channel.input());
+    let mut expected = vec![
+        (Kind::Data, writing.id()),
+        (Kind::End, writing.id()),
+        (Kind::Credit, reading.id()),
+        (Kind::Reset, dropped.id()),
+        (Kind::End, ended.id()),
+    ];
+    let holder = channel.clone();
+    let holding = thread::spawn(move || holder.hold(true, soon()).unwrap());
+    guest.stand_still();
+    let held = holding.join().unwrap();
+    assert_eq!(held.monotonic_ns(), 6);
+    let half = INITIAL_CREDIT as usize / 2;
+    for _ in 0..half / MAX_DATA {
+        guest.send(Kind::Data, reading.id(), &vec![0; MAX_DATA]);
+    }
+    let (started, waiting) = std::sync::mpsc::channel();
+    let mut all = Vec::new();
+    let mut start = |act: Box<dyn FnOnce() + Send>| {
+        let started = started.clone();
+        all.push(thread::spawn(move || {
+            started.send(()).unwrap();
+            act();
+        }));
+    };
+    start(Box::new(move || writing.write_all(b"typed").unwrap()));
+    start(Box::new(move || {
+        let mut taken = vec![0; half];
+        reading.read_exact(&mut taken).unwrap();
+        std::mem::forget(reading);
+    }));
+    start(Box::new(move || drop(dropped)));
+    start(Box::new(move || ended.finish()));
+    let caller = channel.clone();
+    start(Box::new(move || assert_eq!(caller.call(&Request::Sync).unwrap().wait(Some(soon())).unwrap(), Reply::Done)));
+    (0..5).for_each(|_| waiting.recv().unwrap());
+    // A guest takes in what it is sent at once; each of them would have got there long ago.
+    thread::sleep(Duration::from_millis(100));
+    guest.hears_nothing();
+
+    let going = thread::spawn(move || {
+        let epoch_ns = held.epoch_ns(soon()).unwrap();
+        held.proceed(epoch_ns, soon()).unwrap();
+    });
+    for _ in 0..3 {
+        assert_eq!(guest.answer(&Reply::Time { monotonic_ns: 7 }), Request::Time);
+    }
+    assert!(matches!(guest.answer(&Reply::Done), Request::Proceed { .. }), "before everybody else");
+    going.join().unwrap();
+    let mut answered = false;
+    while !(expected.is_empty() && answered) {
+        let frame = guest.receive();
+        if frame.kind == Kind::Call {
+            assert_eq!(serde_json::from_slice::<Request>(&frame.payload).unwrap(), Request::Sync);
+            guest.reply(frame.id, &Reply::Done);
+            answered = true;
+        } else {
+            let at = expected.iter().position(|what| *what == (frame.kind, frame.id)).unwrap();
+            expected.remove(at);
+        }
+    }
+    all.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_guest_that_refuses_to_stand_still_is_talked_to_as_before() {
+    let (channel, mut guest) = Guest::pair();
+    let holder = channel.clone();
+    let holding = thread::spawn(move || holder.hold(false, soon()).err());
+    guest.answer(&Reply::Time { monotonic_ns: 5 });
+    let refusal = Refusal { code: RefusalCode::System, message: "not now".into() };
+    guest.answer(&Reply::Refused(refusal.clone()));
+    assert!(matches!(holding.join().unwrap(), Some(Error::Refused(found)) if found == refusal));
+    let call = channel.call(&Request::Sync).unwrap();
+    assert_eq!(guest.answer(&Reply::Done), Request::Sync, "and it is not told to go on");
+    assert_eq!(call.wait(Some(soon())).unwrap(), Reply::Done);
+}
+
+#[test]
+fn a_guest_that_stands_still_too_late_is_told_to_go_on() {
+    let (channel, mut guest) = Guest::pair();
+    let holder = channel.clone();
+    let holding = thread::spawn(move || holder.hold(false, Instant::now() + Duration::from_secs(5)).err());
+    guest.answer(&Reply::Time { monotonic_ns: 5 });
+    let late = guest.receive();
+    assert!(matches!(holding.join().unwrap(), Some(Error::DeadlinePassed)));
+    guest.reply(late.id, &Reply::Quiet { monotonic_ns: 6 });
+    assert!(matches!(guest.answer(&Reply::Done), Request::Proceed { epoch_ns } if epoch_ns > 0));
+    let call = channel.call(&Request::Sync).unwrap();
+    assert_eq!(guest.answer(&Reply::Done), Request::Sync);
+    assert_eq!(call.wait(Some(soon())).unwrap(), Reply::Done);
+}
+
+#[test]
+fn a_guest_that_does_not_say_the_time_is_not_asked_to_stand_still() {
+    let (channel, mut guest) = Guest::pair();
+    assert!(matches!(channel.hold(false, Instant::now()), Err(Error::DeadlinePassed)));
+    let call = channel.call(&Request::Sync).unwrap();
+    let asked = guest.receive();
+    if serde_json::from_slice::<Request>(&asked.payload).unwrap() == Request::Time {
+        assert_eq!(guest.answer(&Reply::Done), Request::Sync);
+    } else {
+        guest.reply(asked.id, &Reply::Done);
+    }
+    assert_eq!(call.wait(Some(soon())).unwrap(), Reply::Done);
+}
+
+#[test]
+fn letting_go_has_the_guest_go_on() {
+    let (channel, mut guest, held) = held();
+    drop(held);
+    assert!(matches!(guest.answer(&Reply::Done), Request::Proceed { epoch_ns } if epoch_ns > 0));
+    let call = channel.call(&Request::Sync).unwrap();
+    assert_eq!(guest.answer(&Reply::Done), Request::Sync);
+    assert_eq!(call.wait(Some(soon())).unwrap(), Reply::Done);
+}
+
+#[test]
+fn who_waits_to_send_to_a_guest_that_dies_learns_of_it() {
+    let (channel, guest, held) = held();
+    let (mut input, caller, other) = (channel.input(), channel.clone(), channel.clone());
+    let calling = thread::spawn(move || caller.call(&Request::Sync).err());
+    let writing = thread::spawn(move || input.write_all(b"unheard").unwrap_err().kind());
+    let holding = thread::spawn(move || other.hold(false, soon()).err());
+    held.let_die();
+    drop(guest);
+    assert!(matches!(calling.join().unwrap(), Some(Error::GuestLost)));
+    assert_eq!(writing.join().unwrap(), std::io::ErrorKind::BrokenPipe);
+    assert!(matches!(holding.join().unwrap(), Some(Error::GuestLost)));
+}
+
+#[test]
+fn one_at_a_time_holds_a_guest() {
+    let (channel, mut guest, held) = held();
+    assert!(matches!(channel.hold(false, Instant::now()), Err(Error::DeadlinePassed)));
+    guest.hears_nothing();
+    drop(held);
+    guest.answer(&Reply::Done);
+}
+
+#[test]
+fn a_guest_that_answers_something_else_is_cut_off() {
+    let (channel, mut guest) = Guest::pair();
+    let holder = channel.clone();
+    let holding = thread::spawn(move || holder.hold(false, soon()).err());
+    guest.answer(&Reply::Time { monotonic_ns: 5 });
+    guest.answer(&Reply::Done);
+    assert!(matches!(holding.join().unwrap(), Some(Error::ProtocolViolation { .. })));
+    assert!(matches!(channel.call(&Request::Sync), Err(Error::ProtocolViolation { .. })));
+}
+
+#[test]
+fn a_call_that_was_reserved_is_answered_without_a_request() {
+    let (channel, mut guest) = Guest::pair();
+    let reserved = channel.reserve_call();
+    guest.hears_nothing();
+    guest.reply(reserved.id(), &Reply::Done);
+    assert_eq!(reserved.wait(Some(soon())).unwrap(), Reply::Done);
+    assert_ne!(channel.reserve_call().id(), channel.reserve_call().id());
 }

@@ -4,6 +4,8 @@
 //! (1 byte), three zero bytes. What comes in is never trusted: the length is bounded by the kind before anything is
 //! allocated, and the spare bytes must be zero.
 
+use crate::wipe;
+
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 12;
 
@@ -129,6 +131,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// A decoder that holds so many bytes without having to move them to another place in memory.
+    pub fn with_room(bytes: usize) -> Decoder {
+        Decoder { buffer: Vec::with_capacity(bytes), start: 0 }
+    }
+
     /// Takes in bytes as they came.
     pub fn extend(&mut self, bytes: &[u8]) {
         if self.start > 0 {
@@ -151,6 +158,15 @@ impl Decoder {
         let payload = payload.to_vec();
         self.start += HEADER_LEN + len;
         Ok(Some(Frame { kind, id, payload }))
+    }
+
+    /// Overwrites what is left in memory of the frames that have been handed out.
+    pub fn wipe_taken(&mut self) {
+        let pending = self.buffer.len();
+        self.buffer.resize(self.buffer.capacity(), 0);
+        wipe(&mut self.buffer[..self.start]);
+        wipe(&mut self.buffer[pending..]);
+        self.buffer.truncate(pending);
     }
 }
 
@@ -220,6 +236,30 @@ mod tests {
         head[..4].copy_from_slice(&u32::MAX.to_le_bytes());
         decoder.extend(&head);
         assert_eq!(decoder.next_frame(), Err(FrameError::TooLong { kind: Kind::Data, len: u32::MAX as usize }));
+    }
+
+    #[test]
+    #[allow(unsafe_code, reason = "to see what is left in memory")]
+    fn frames_that_were_handed_out_and_wiped_are_nowhere_in_the_decoder() {
+        let mut wire = Vec::new();
+        Frame::new(Kind::Data, 1, b"early".to_vec()).encode(&mut wire);
+        Frame::new(Kind::Data, 1, b"secret".repeat(20)).encode(&mut wire);
+        Frame::new(Kind::Data, 1, b"late".to_vec()).encode(&mut wire);
+        let mut decoder = Decoder::with_room(4096);
+        // In two pieces, so that part of the secret is moved.
+        let (first, second) = wire.split_at(40);
+        decoder.extend(first);
+        decoder.next_frame().unwrap().unwrap();
+        decoder.extend(second);
+        decoder.next_frame().unwrap().unwrap();
+        decoder.wipe_taken();
+        assert_eq!(decoder.buffer.capacity(), 4096, "it was not moved elsewhere");
+        let pending = decoder.buffer.len();
+        // SAFETY: all of it was written to by the wiping.
+        unsafe { decoder.buffer.set_len(decoder.buffer.capacity()) };
+        assert!(decoder.buffer[..decoder.start].iter().chain(&decoder.buffer[pending..]).all(|byte| *byte == 0));
+        decoder.buffer.truncate(pending);
+        assert_eq!(decoder.next_frame().unwrap().unwrap().payload, b"late");
     }
 
     #[test]

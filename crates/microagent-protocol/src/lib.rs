@@ -14,6 +14,9 @@
 //! The conversation opens with a [`Hello`] from the guest, which then waits: everything particular to a run arrives in a
 //! [`Boot`] request. The host hands out all ids.
 //!
+//! A machine with a workspace can be made to stand still ([`Request::Quiesce`]), with nothing on its way in either direction. Then it can be
+//! written down, and go on, as itself or as somebody else ([`wake`]).
+//!
 //! ```
 //! use microagent_protocol::{Decoder, Frame, Kind};
 //!
@@ -32,6 +35,8 @@ pub mod flow;
 pub mod frame;
 pub mod message;
 pub mod supervisor;
+pub mod wake;
+mod wipe;
 
 pub use fault::{Fault, FaultKind, FaultReport};
 pub use flow::{CreditExceeded, ReceiveWindow, SendWindow};
@@ -40,7 +45,9 @@ pub use message::{
     Boot, Capacity, Change, ChangeKind, Disk, Exec, Exit, FileKind, FileStat, Hello, Mount, Network, Owner, PRIVATE,
     Recipients, Refusal, RefusalCode, Reply, Request, SECRETS, Stats, TRUST, WindowSize,
 };
+pub use wake::{Adopt, Wake};
+pub use wipe::{wipe, wipe_vec};
 
 /// Version of the conversation. Host and guest must agree on it exactly: the host embeds the agent it was built with, so
 /// the two differ only if something is wrong.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;

@@ -1,6 +1,7 @@
 //! Requests and replies: the JSON inside [`Kind::Call`](crate::Kind::Call) and [`Kind::Reply`](crate::Kind::Reply)
 //! frames.
 
+use crate::Wake;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -128,6 +129,21 @@ pub enum Request {
     Shutdown,
     /// The same, and let go of the disks: the machine is nobody's again and waits for another boot. Answered by [`Reply::Done`].
     Release,
+    /// Stand still: send nothing but the answers to what is asked, until [`Request::Proceed`] or [`Request::Wake`]. Commands run on, and
+    /// what they write waits. Nothing but those two and [`Request::Time`] is done meanwhile, and the frames of streams are dropped: the host
+    /// does not send any. Only a machine with a workspace can. Answered by [`Reply::Quiet`], after everything that was on its way.
+    Quiesce {
+        /// First overwrite and remove every file in [`SECRETS`], of whatever name. If that cannot be done, or a secret is on its way, the
+        /// machine does not stand still.
+        purge: bool,
+    },
+    /// Go on. Answered by [`Reply::Done`], before everything that waited.
+    Proceed {
+        /// See [`Boot::epoch_ns`].
+        epoch_ns: u64,
+    },
+    /// Go on as somebody else. Answered by [`Reply::Done`]. One that is refused leaves the machine standing still.
+    Wake(Wake),
 }
 
 /// Everything particular to a run that a booted, waiting guest lacks.
@@ -290,6 +306,11 @@ pub enum Reply {
         /// Its monotonic clock, in nanoseconds.
         monotonic_ns: u64,
     },
+    /// It stands still.
+    Quiet {
+        /// Its monotonic clock, in nanoseconds.
+        monotonic_ns: u64,
+    },
     /// The command ran and ended.
     Exited(Exit),
     /// What the file is.
@@ -441,7 +462,7 @@ pub enum RefusalCode {
     BadRequest,
     /// The agent does not know the verb.
     UnknownVerb,
-    /// It needs a booted machine, or one that has not been booted.
+    /// It needs a booted machine, one that has not been booted, one that stands still, or one that does not.
     WrongState,
     /// No block device has the serial named.
     DiskMissing,

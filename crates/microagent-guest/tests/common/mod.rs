@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod machine;
+
 use microagent_machine::channel::{Call, Input, Output};
 use microagent_machine::initramfs::Initramfs;
 use microagent_machine::kernel::{Kernel, KernelStore};

@@ -1,8 +1,9 @@
 //! What the guest's clock says, compared with ours.
 
-use super::Channel;
+use super::{Channel, Shared};
 use crate::Error;
 use microagent_protocol::{Reply, Request};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How often the guest is asked. Half of a round trip is how wrong an answer can be, and the first one is slow in an emulated guest, which
@@ -12,17 +13,24 @@ const ROUNDS: usize = 3;
 impl Channel {
     /// The host's clock at the zero of the guest's monotonic clock, in nanoseconds since the Unix epoch, by the quickest of a few answers.
     pub fn epoch_ns(&self, deadline: Instant) -> Result<u64, Error> {
-        let mut best = (u64::MAX, 0);
-        for _ in 0..ROUNDS {
-            best = best.min(self.ask_epoch(deadline)?);
-        }
-        Ok(best.1)
+        best_of(|| self.shared.ask_epoch(false, deadline))
     }
+}
 
-    /// How long the answer took, and the epoch by it.
-    fn ask_epoch(&self, deadline: Instant) -> Result<(u64, u64), Error> {
+/// The epoch by the quickest of a few answers.
+pub(super) fn best_of(mut ask: impl FnMut() -> Result<(u64, u64), Error>) -> Result<u64, Error> {
+    let mut best = (u64::MAX, 0);
+    for _ in 0..ROUNDS {
+        best = best.min(ask()?);
+    }
+    Ok(best.1)
+}
+
+impl Shared {
+    /// How long the answer took, and the epoch by it. `holds` tells whether whoever asks holds the guest still.
+    pub(super) fn ask_epoch(self: &Arc<Self>, holds: bool, deadline: Instant) -> Result<(u64, u64), Error> {
         let (asked, asked_ns) = (Instant::now(), now_ns());
-        let reply = self.call(&Request::Time)?.wait(Some(deadline))?;
+        let reply = self.call(&Request::Time, holds)?.wait(Some(deadline))?;
         let took = asked.elapsed().as_nanos() as u64;
         let Reply::Time { monotonic_ns } = reply else {
             return Err(Error::ProtocolViolation {

@@ -6,7 +6,8 @@
 //! - [`Channel::hello`] until the guest is up, [`Channel::epoch_ns`] until it has said what time it is,
 //! - [`Call::wait`] until a request is answered,
 //! - [`Output`] (a [`Read`](std::io::Read)) for bytes the guest sends, [`Input`] (a [`Write`]) for bytes it takes,
-//! - [`Channel::closed`] until the guest has gone away.
+//! - [`Channel::closed`] until the guest has gone away,
+//! - [`Channel::hold`] until the guest stands still, and then everybody who wants to send until it goes on.
 //!
 //! When the guest goes away every one of them returns at once. Nothing a guest sends can block the reading thread or make it hold
 //! more than one credit window per stream that the host opened; a guest that breaks the protocol is cut off.
@@ -16,11 +17,13 @@
 
 mod call;
 mod clock;
+mod hold;
 mod peer;
 mod reader;
 mod stream;
 
 pub use call::Call;
+pub use hold::Held;
 pub use peer::{Peer, StreamTaken};
 pub use stream::{HangUp, Input, Output};
 
@@ -77,6 +80,8 @@ struct State {
     /// The first word of the other end, as it came.
     hello: Option<Vec<u8>>,
     closed: Option<Closed>,
+    /// Whether the guest stands still, or is to: then only whoever has it do so may send.
+    held: bool,
     last_id: u32,
     calls: HashMap<u32, CallState>,
     inputs: HashMap<u32, InputState>,
@@ -86,7 +91,11 @@ struct State {
 impl Channel {
     /// Starts the conversation over `stream`.
     pub fn open(stream: UnixStream) -> Result<Channel, Error> {
-        stream.set_write_timeout(Some(STALL_LIMIT)).map_err(|source| Error::Channel { source })?;
+        Channel::open_with(stream, STALL_LIMIT)
+    }
+
+    fn open_with(stream: UnixStream, stall_limit: Duration) -> Result<Channel, Error> {
+        stream.set_write_timeout(Some(stall_limit)).map_err(|source| Error::Channel { source })?;
         let reading = stream.try_clone().map_err(|source| Error::Channel { source })?;
         let shared = Arc::new(Shared { writer: Mutex::new(stream), state: Mutex::default(), changed: Condvar::new() });
         let reader = Arc::clone(&shared);
@@ -136,19 +145,15 @@ impl Channel {
 
     /// Sends a request. The answer is waited for on the [`Call`].
     pub fn call(&self, request: &impl Serialize) -> Result<Call, Error> {
-        let payload = serde_json::to_vec(request).expect("requests have only string keys");
-        if payload.len() > Kind::Call.max_payload() {
-            return Err(Error::RequestTooLong { bytes: payload.len(), limit: Kind::Call.max_payload() });
-        }
-        let id = {
-            let mut state = self.shared.lock();
-            state.check_open()?;
-            let id = state.new_id();
-            state.calls.insert(id, CallState::Waiting);
-            id
-        };
-        self.shared.send(Kind::Call, id, &payload)?;
-        Ok(Call::new(Arc::clone(&self.shared), id))
+        self.shared.call(request, false)
+    }
+
+    /// A call that no request of ours begins: the guest answers it because a [`Wake`](microagent_protocol::Wake) gave its id to a command.
+    pub fn reserve_call(&self) -> Call {
+        let mut state = self.shared.lock();
+        let id = state.new_id();
+        state.calls.insert(id, CallState::Waiting);
+        Call::new(Arc::clone(&self.shared), id)
     }
 
     /// A new stream from the guest to the host; its id goes into a request.
@@ -217,9 +222,49 @@ impl Shared {
         }
     }
 
+    /// Sends a request, on behalf of whoever holds the guest still or of anybody else.
+    fn call(self: &Arc<Self>, request: &impl Serialize, holds: bool) -> Result<Call, Error> {
+        let payload = serde_json::to_vec(request).expect("requests have only string keys");
+        if payload.len() > Kind::Call.max_payload() {
+            return Err(Error::RequestTooLong { bytes: payload.len(), limit: Kind::Call.max_payload() });
+        }
+        let id = {
+            let mut state = self.lock();
+            state.check_open()?;
+            let id = state.new_id();
+            state.calls.insert(id, CallState::Waiting);
+            id
+        };
+        let call = Call::new(Arc::clone(self), id);
+        let writer = if holds { self.writer() } else { self.turn_to_write()? };
+        self.write(writer, Kind::Call, id, &payload)?;
+        Ok(call)
+    }
+
+    /// Sends a frame, when the guest does not stand still.
     fn send(&self, kind: Kind, id: u32, payload: &[u8]) -> Result<(), Error> {
+        let writer = self.turn_to_write()?;
+        self.write(writer, kind, id, payload)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, UnixStream> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until anybody may write. That takes as long as somebody holds the guest still, and is not writing: [`STALL_LIMIT`] does not count.
+    fn turn_to_write(&self) -> Result<MutexGuard<'_, UnixStream>, Error> {
+        loop {
+            self.wait_until(None, |state| (!state.held).then_some(()))?;
+            let writer = self.writer();
+            // Whoever holds it writes after this, or has done so since.
+            if !self.lock().held {
+                return Ok(writer);
+            }
+        }
+    }
+
+    fn write(&self, mut writer: MutexGuard<'_, UnixStream>, kind: Kind, id: u32, payload: &[u8]) -> Result<(), Error> {
         let head = header(kind, id, payload.len());
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if write_frame(&mut writer, &head, payload).is_ok() {
             return Ok(());
         }
@@ -234,7 +279,7 @@ impl Shared {
     fn hang_up(&self, why: Closed) {
         self.close(why);
         // Fails where there is nobody any more to hang up on.
-        let _ = self.writer.lock().unwrap_or_else(PoisonError::into_inner).shutdown(Shutdown::Both);
+        let _ = self.writer().shutdown(Shutdown::Both);
     }
 
     /// What the other end said. If that is nothing it may say, the conversation is over.
