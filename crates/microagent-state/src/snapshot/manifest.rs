@@ -1,13 +1,13 @@
 //! What a snapshot consists of.
 
-use super::{LayerId, SnapshotRef, Tag};
-use crate::Name;
+use super::{LayerId, MAX_CHAIN, SnapshotRef, Tag};
 use crate::record::{Record, Verification, WorkspaceRecord};
+use crate::{Error, Name};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `snapshot.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,6 +127,59 @@ impl Manifest {
         let memory = self.machine.iter().flat_map(|machine| &machine.memory);
         memory.chain(self.disks.iter().flat_map(|disk| &disk.layers))
     }
+
+    /// Reads the manifest of the snapshot in `dir`.
+    pub(super) fn read(dir: &Path, snapshot: &SnapshotRef) -> Result<Manifest, Error> {
+        let damaged = |reason: String| Error::SnapshotDamaged { snapshot: snapshot.clone(), reason };
+        let manifest = match Manifest::load(dir) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) if dir.is_dir() => return Err(damaged(format!("it has no `{}`", Manifest::FILE))),
+            Ok(None) => return Err(Error::SnapshotNotFound { snapshot: snapshot.clone() }),
+            Err(Error::BadRecord { reason, .. }) => {
+                let newer = |reason| Error::SnapshotNewer { snapshot: snapshot.clone(), reason };
+                return Err(newer_version(dir).map_or_else(|| damaged(format!("its manifest: {reason}")), newer));
+            }
+            Err(error) => return Err(error),
+        };
+        match manifest.contradiction(snapshot) {
+            Some(reason) => Err(damaged(reason)),
+            None => Ok(manifest),
+        }
+    }
+
+    /// What in it cannot be of the snapshot, if anything.
+    fn contradiction(&self, snapshot: &SnapshotRef) -> Option<String> {
+        if (&self.workspace, &self.tag) != (&snapshot.workspace, &snapshot.tag) {
+            return Some(format!("its manifest is that of `{}:{}`", self.workspace, self.tag));
+        }
+        let disks = self.disks.iter().map(|disk| &disk.name);
+        if let Some(name) = disks.chain(self.files.keys()).find(|name| !is_file_name(name)) {
+            return Some(format!("`{}` is no name of a file", name.escape_debug()));
+        }
+        let chains =
+            self.machine.iter().map(|machine| &machine.memory).chain(self.disks.iter().map(|disk| &disk.layers));
+        if let Some(chain) = chains.map(Vec::len).find(|&length| length > MAX_CHAIN) {
+            return Some(format!("a chain has {chain} layers"));
+        }
+        (self.kind == SnapshotKind::Full && self.machine.is_none()).then(|| "it has no machine".to_owned())
+    }
+}
+
+/// Whether it is one name, and not a path.
+fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
+/// What tells that the manifest in `dir` was written by a newer version.
+fn newer_version(dir: &Path) -> Option<String> {
+    let manifest: Value = serde_json::from_slice(&std::fs::read(dir.join(Manifest::FILE)).ok()?).ok()?;
+    let newer = |what: &str, version: &Value, ours: u32| {
+        let version = version.as_u64().filter(|&version| version > u64::from(ours))?;
+        Some(format!("{what} has version {version}, this program reads version {ours}"))
+    };
+    newer("its manifest", &manifest["version"], Manifest::VERSION).or_else(|| {
+        newer("the record of the workspace", &manifest["record"]["record"]["version"], WorkspaceRecord::VERSION)
+    })
 }
 
 impl Record for Manifest {

@@ -17,6 +17,7 @@
 //! - [`SnapshotStore`] has the snapshots of one workspace: [`SnapshotStore::stage`] makes one, [`SnapshotStore::open`] gives one back.
 //! - [`Layers`] gives files back from chains; [`Writing`] is the right to write new ones, which keeps the sweeper away.
 
+mod files;
 mod layer;
 mod manifest;
 mod staged;
@@ -24,9 +25,9 @@ mod store;
 mod tag;
 mod usage;
 
-pub use layer::{LayerId, Layers, MAX_CHAIN, Writing};
+pub use layer::{LayerId, Layers, MAX_CHAIN, Swept, Writing};
 pub use manifest::{Base, DiskPart, Machine, Manifest, ProcessPart, SnapshotKind};
 pub use staged::Staged;
 pub use store::{Snapshot, SnapshotStore};
 pub use tag::{SnapshotRef, Tag};
-pub use usage::Usage;
+pub use usage::{References, Usage};
