@@ -1,5 +1,6 @@
 //! Everything that can go wrong with the state directory.
 
+use crate::snapshot::{LayerId, SnapshotRef};
 use microagent_protocol::{Fault, FaultKind};
 use std::io;
 use std::path::PathBuf;
@@ -83,6 +84,70 @@ pub enum Error {
         /// Its size now.
         size_mib: u64,
     },
+    /// Not a tag of a snapshot.
+    #[error("`{tag}` is not a tag of a snapshot")]
+    BadTag {
+        /// What was given.
+        tag: String,
+    },
+    /// Not what names a snapshot.
+    #[error("`{given}` does not name a snapshot")]
+    BadSnapshotRef {
+        /// What was given.
+        given: String,
+    },
+    /// No snapshot has that tag.
+    #[error("workspace `{}` has no snapshot `{}`", snapshot.workspace, snapshot.tag)]
+    SnapshotNotFound {
+        /// The snapshot.
+        snapshot: SnapshotRef,
+    },
+    /// A snapshot of that tag exists already, or is being made.
+    #[error("workspace `{}` has a snapshot `{}` already", snapshot.workspace, snapshot.tag)]
+    SnapshotExists {
+        /// The snapshot.
+        snapshot: SnapshotRef,
+    },
+    /// Somebody else is removing the snapshot.
+    #[error("snapshot `{snapshot}` is in use")]
+    SnapshotInUse {
+        /// The snapshot.
+        snapshot: SnapshotRef,
+    },
+    /// Something of the snapshot is not what it was.
+    #[error("snapshot `{snapshot}` is damaged: {reason}")]
+    SnapshotDamaged {
+        /// The snapshot.
+        snapshot: SnapshotRef,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The snapshot was made by a newer version.
+    #[error("snapshot `{snapshot}` was made by a newer version: {reason}")]
+    SnapshotNewer {
+        /// The snapshot.
+        snapshot: SnapshotRef,
+        /// What tells.
+        reason: String,
+    },
+    /// A layer is not what it was.
+    #[error("the layer `{layer}` of a snapshot is damaged: {reason}")]
+    LayerDamaged {
+        /// The layer.
+        layer: LayerId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The layer was made by a newer version.
+    #[error("the layer `{layer}` of a snapshot has version {version}, this program reads version {ours}")]
+    LayerNewer {
+        /// The layer.
+        layer: LayerId,
+        /// Its version.
+        version: u32,
+        /// The newest that is known.
+        ours: u32,
+    },
     /// A record cannot be understood.
     #[error("the record `{}` cannot be read: {reason}", path.display())]
     BadRecord {
@@ -134,6 +199,15 @@ impl Fault for Error {
             Error::VolumeDeclared { .. } => "volume_declared",
             Error::DiskInUse { .. } => "disk_in_use",
             Error::VolumeShrink { .. } => "volume_shrink",
+            Error::BadTag { .. } => "snapshot_tag_invalid",
+            Error::BadSnapshotRef { .. } => "snapshot_reference_invalid",
+            Error::SnapshotNotFound { .. } => "snapshot_not_found",
+            Error::SnapshotExists { .. } => "snapshot_exists",
+            Error::SnapshotInUse { .. } => "snapshot_in_use",
+            Error::SnapshotDamaged { .. } => "snapshot_damaged",
+            Error::SnapshotNewer { .. } => "snapshot_newer",
+            Error::LayerDamaged { .. } => "layer_damaged",
+            Error::LayerNewer { .. } => "layer_newer",
             Error::BadRecord { .. } => "record_invalid",
             Error::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "no_space",
@@ -153,7 +227,11 @@ impl Fault for Error {
                 FaultKind::Conflict
             }
             Error::VolumeDeclared { .. } | Error::DiskInUse { .. } => FaultKind::Conflict,
-            Error::BadRecord { .. } => FaultKind::Invalid,
+            Error::BadTag { .. } | Error::BadSnapshotRef { .. } => FaultKind::Usage,
+            Error::SnapshotNotFound { .. } => FaultKind::NotFound,
+            Error::SnapshotExists { .. } | Error::SnapshotInUse { .. } => FaultKind::Conflict,
+            Error::SnapshotNewer { .. } | Error::LayerNewer { .. } => FaultKind::Unsupported,
+            Error::SnapshotDamaged { .. } | Error::LayerDamaged { .. } | Error::BadRecord { .. } => FaultKind::Invalid,
             Error::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FaultKind::ResourceExhausted,
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => FaultKind::Denied,
@@ -188,6 +266,26 @@ impl Fault for Error {
                 Some("halt what has it; several may have a disk at once only if all of them have it read-only".to_owned())
             }
             Error::VolumeShrink { .. } => Some("make a smaller volume and copy what is on this one".to_owned()),
+            Error::BadTag { .. } => Some(
+                "a tag starts with a letter or digit, goes on with letters, digits, `.`, `_` or `-`, and has at most 63 characters"
+                    .to_owned(),
+            ),
+            Error::BadSnapshotRef { .. } => Some("it is written `WORKSPACE:TAG`".to_owned()),
+            Error::SnapshotNotFound { snapshot } => {
+                Some(format!("see what there is with `microagent snapshot list {}`", snapshot.workspace))
+            }
+            Error::SnapshotExists { snapshot } => Some(format!(
+                "choose another tag, or remove it with `microagent snapshot delete {} {}`",
+                snapshot.workspace, snapshot.tag
+            )),
+            Error::SnapshotInUse { .. } => Some("wait for who has it".to_owned()),
+            Error::SnapshotDamaged { .. } => Some("use another snapshot, and delete this one".to_owned()),
+            Error::LayerDamaged { .. } => {
+                Some("use a snapshot that does not need it, and delete those that do".to_owned())
+            }
+            Error::SnapshotNewer { .. } | Error::LayerNewer { .. } => {
+                Some("use the version that made it, or a newer one".to_owned())
+            }
             Error::BadRecord { .. } => {
                 Some("it was damaged or written by a newer version; the rest of the workspace is untouched".to_owned())
             }

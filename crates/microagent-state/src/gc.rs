@@ -21,7 +21,7 @@ pub(crate) fn doomed_path(workspace: &Path) -> PathBuf {
 /// What [`StateDir::collect_garbage`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Collected {
-    /// Disposable or unfinished workspaces that were removed, and what was left of unfinished volumes.
+    /// Disposable or unfinished workspaces that were removed, what was left of unfinished volumes and snapshots, and unneeded layers.
     pub removed: Vec<String>,
     /// Workspaces recorded as live whose holder had died; now recorded as failed.
     pub failed: Vec<String>,
@@ -30,14 +30,27 @@ pub struct Collected {
 }
 
 impl StateDir {
-    /// Heals what interrupted processes left: removes what was disposable or never finished, records the end of what was kept. Workspaces
-    /// that somebody holds are left alone, whatever their records say.
+    /// Heals what interrupted processes left: removes what was disposable or never finished, records the end of what was kept, and removes
+    /// layers of snapshots that are not needed any more. Workspaces and snapshots that somebody holds are left alone, whatever their records
+    /// say.
     pub fn collect_garbage(&self) -> Result<Collected, Error> {
-        let parent = self.workspaces();
         let mut collected = Collected { removed: self.sweep_volumes()?, ..Collected::default() };
-        if !parent.exists() {
-            return Ok(collected);
+        if self.workspaces().exists() {
+            self.heal_workspaces(&mut collected)?;
         }
+        match self.sweep_layers() {
+            Ok(Some(swept)) if swept.layers > 0 => {
+                collected.removed.push(format!("layers of snapshots: {} in {} bytes", swept.layers, swept.bytes));
+            }
+            // Somebody writes some: they go the next time.
+            Ok(_) => {}
+            Err(error) => collected.skip("layers of snapshots", &error),
+        }
+        Ok(collected)
+    }
+
+    fn heal_workspaces(&self, collected: &mut Collected) -> Result<(), Error> {
+        let parent = self.workspaces();
         let sweeping = self.sweep_lock()?;
         sweeping.lock().map_err(Error::io("lock", &parent))?;
         for entry in std::fs::read_dir(&parent).map_err(Error::io("list", &parent))? {
@@ -47,17 +60,28 @@ impl StateDir {
                 continue;
             }
             let outcome = match Name::new(file_name.as_str()) {
-                Ok(name) => judge(name, entry.path(), &mut collected),
+                Ok(name) => judge(name, entry.path(), collected),
                 Err(_) if file_name.starts_with(NEW_PREFIX) || file_name.starts_with(DOOMED_PREFIX) => {
-                    sweep(&entry.path(), &file_name, &mut collected)
+                    sweep(&entry.path(), &file_name, collected)
                 }
                 Err(_) => Ok(()),
             };
             if let Err(error) = outcome {
-                collected.skipped.push(format!("{file_name}: {}", FaultReport::new(&error).message));
+                collected.skip(&file_name, &error);
             }
         }
-        Ok(collected)
+        for (path, label) in self.half_snapshots()? {
+            if let Err(error) = sweep(&path, &label, collected) {
+                collected.skip(&label, &error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collected {
+    fn skip(&mut self, what: &str, error: &Error) {
+        self.skipped.push(format!("{what}: {}", FaultReport::new(error).message));
     }
 }
 

@@ -6,7 +6,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-const FILE: &str = "lease";
+/// Its file in the directory that is held.
+pub(crate) const FILE: &str = "lease";
 
 /// A bit that means nothing for a file, and so is free to mean something here.
 const STICKY: u32 = 0o1000;

@@ -13,16 +13,19 @@
 //!                   serial.log       the guest kernel's console
 //!                   engine.log       what the engine program printed
 //!                   stdout.log, stderr.log   what its last command wrote, as far as it was kept
+//!                   snapshots/<tag>/  what it was at some moments                    (Manifest)
 //!            .lock                     held by the collector, shared by makers of workspaces
 //! volumes/<name>/volume.json         what the volume is                             (VolumeRecord)
 //!                disk.ext4           its disk
 //!                lock, attached/     who has it                                     (Attachment)
+//! layers/<id>                        memory and disks of snapshots, by what is different in them (snapshot::LayerId)
 //! ```
 //!
 //! - [`StateDir`] finds, lists and makes workspaces, and heals what a crash left ([`StateDir::collect_garbage`]).
 //! - [`Workspace`] is one of them, held by its [`Lease`]: a lock that the kernel releases however the holder ends. Liveness is that
 //!   lock and never a process id in a file.
 //! - [`Volume`] is a disk that outlives workspaces; an [`Attachment`] is the right of one of them to use it.
+//! - [`snapshot`] keeps what workspaces were at some moments, and shares what is the same in it.
 //! - [`record`] writes records so that a reader sees the old one or the new one, and refuses what it does not understand.
 //!
 //! ```
@@ -44,6 +47,7 @@ mod lease;
 mod name;
 mod phase;
 pub mod record;
+pub mod snapshot;
 mod volume;
 mod watch;
 mod workspace;
