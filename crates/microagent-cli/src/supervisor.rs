@@ -6,7 +6,7 @@ use crate::failure;
 use crate::output::Format;
 use crate::signals::Signals;
 use clap::Parser;
-use microagent::{Client, FaultReport, Phase, StartOptions, StartOutcome, Templates};
+use microagent::{Client, FaultReport, Phase, SnapshotRef, StartOptions, StartOutcome, Templates};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,9 @@ struct Args {
     /// Boot the kernel, without using or making a template
     #[arg(long)]
     cold: bool,
+    /// Go on from this snapshot, WORKSPACE:TAG
+    #[arg(long, value_name = "SNAPSHOT")]
+    from_snapshot: Option<SnapshotRef>,
 }
 
 /// Whether this program was called by the supervisor's name.
@@ -70,6 +73,7 @@ impl Args {
         raise_descriptor_limit();
         let options = StartOptions {
             templates: if self.cold { Templates::Off } else { Templates::On },
+            from_snapshot: self.from_snapshot.clone(),
             reason: self.reason.clone(),
             ..StartOptions::default()
         };

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 const BACKDATED: Duration = Duration::from_hours(1);
 /// As above, and a clock may have been wrong by a time zone when the machine was made.
 const AUTHORITY_BACKDATED: Duration = Duration::from_hours(24);
-/// How long the authority is good for. It is made anew at each start.
+/// How long the authority is good for. It is made anew at each start, and kept by snapshots.
 const AUTHORITY_LIFE: Duration = Duration::from_hours(365 * 24);
 /// How long a certificate of a host is good for.
 const LEAF_LIFE: Duration = Duration::from_hours(7 * 24);
@@ -28,8 +28,11 @@ const LEAF_USE: Duration = Duration::from_hours(24);
 /// Longest name of a workspace in a subject (RFC 5280, appendix A: `ub-common-name`), less what stands before it.
 const MAX_COMMON_NAME: usize = 64;
 
-/// A certificate authority whose key never leaves the process: whoever stops the machine has ended it.
+/// A certificate authority whose key stays with the process that runs the machine, and with the snapshots of that, in which programs go on
+/// that trust it.
 pub struct Authority {
+    /// Whose it is, as its certificate says.
+    workspace: String,
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
@@ -39,9 +42,32 @@ pub struct Authority {
     leaves: Mutex<HashMap<String, (Instant, Arc<CertifiedKey>)>>,
 }
 
+/// What it takes to be an authority again. Everything that trusts it can be deceived by who has this.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptAuthority {
+    workspace: String,
+    key: String,
+}
+
 impl Authority {
     /// Makes one for `workspace`, which is named in it.
     pub fn new(workspace: &str) -> Result<Authority, Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+        Authority::with_key(workspace, key)
+    }
+
+    /// The authority that was kept: whoever trusted it trusts this one.
+    pub fn of(kept: &KeptAuthority) -> Result<Authority, Error> {
+        Authority::with_key(&kept.workspace, KeyPair::from_pem(&kept.key).map_err(failed)?)
+    }
+
+    /// What it takes to be this authority again. It is as secret as the authority.
+    pub fn keep(&self) -> KeptAuthority {
+        KeptAuthority { workspace: self.workspace.clone(), key: self.issuer.key().serialize_pem() }
+    }
+
+    fn with_key(workspace: &str, key: KeyPair) -> Result<Authority, Error> {
         let random = SystemRandom::new();
         let mut params = CertificateParams::default();
         let name: String = format!("microagent {workspace}").chars().take(MAX_COMMON_NAME).collect();
@@ -50,13 +76,13 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         valid(&mut params, AUTHORITY_BACKDATED, AUTHORITY_LIFE);
         params.serial_number = Some(serial(&random)?);
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let certificate = params.self_signed(&key).map_err(failed)?;
         // One key for all hosts: making one costs as much as signing, and who has one of them has this process.
         let leaf_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
         let signing_key = rustls::crypto::ring::sign::any_supported_type(&der).map_err(failed)?;
         Ok(Authority {
+            workspace: workspace.to_owned(),
             issuer: Issuer::new(params, key),
             pem: certificate.pem(),
             certificate: certificate.der().clone(),

@@ -43,7 +43,7 @@ mod target;
 mod upgrade;
 mod upstream;
 
-pub use authority::Authority;
+pub use authority::{Authority, KeptAuthority};
 pub use connection::Connection;
 pub use error::Error;
 pub use interceptor::{Interceptor, Options};

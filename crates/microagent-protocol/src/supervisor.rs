@@ -144,6 +144,21 @@ pub enum Ask {
     Resume(Because),
     /// Stop the processors, and end the machine for good. Answered by [`Answer::Done`].
     Quarantine(Because),
+    /// Write down what it is now, memory and disks, and have it go on. Answered by [`Answer::Taken`].
+    Snapshot {
+        /// What it is to be called; made of the time when absent.
+        #[serde(default)]
+        tag: Option<String>,
+        /// What is to be known of it.
+        #[serde(default)]
+        comment: Option<String>,
+        /// Keep everything as it is, secrets included, to be looked at and never to be started; and leave the processors standing.
+        #[serde(default)]
+        forensic: bool,
+        /// Who asks, and why.
+        #[serde(default)]
+        because: Because,
+    },
     /// Change what can be changed while the machine runs. Answered by [`Answer::Done`].
     Amend {
         /// What is different from now on.
@@ -246,6 +261,20 @@ pub enum Answer {
     Stat(FileStat),
     /// What guest and engine use.
     Stats(Usage),
+    /// A snapshot is there.
+    Taken(Taken),
+}
+
+/// A snapshot that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// What it is called.
+    pub tag: String,
+    /// For how long the workspace stood still, in microseconds.
+    pub pause_us: u64,
+    /// What is less than it could be about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What runs.

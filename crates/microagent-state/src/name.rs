@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Longest name in bytes: a name is also a host name label, which RFC 1035 bounds to 63.
-const MAX_LEN: usize = 63;
+const MAX_LEN: usize = Name::MAX;
 
 /// Name of a workspace: a letter or digit, then letters, digits, `.`, `_`, `-`; at most 63 bytes. It is a file name that needs no quoting
 /// anywhere and cannot leave its directory.
@@ -15,6 +15,9 @@ const MAX_LEN: usize = 63;
 pub struct Name(String);
 
 impl Name {
+    /// Most bytes of a name.
+    pub const MAX: usize = 63;
+
     /// Checks `name`.
     pub fn new(name: impl Into<String>) -> Result<Name, Error> {
         let name = name.into();

@@ -17,6 +17,8 @@ pub struct Workspace {
 impl Workspace {
     /// File name of [`Workspace::socket`].
     pub const SOCKET: &'static str = "supervisor.sock";
+    /// Name of the directory in its own of disks that are about to take the place of its own.
+    pub const RESTORING: &'static str = "restoring";
 
     pub(crate) fn new(name: Name, path: PathBuf, lease: Option<Lease>) -> Workspace {
         Workspace { name, path, lease }

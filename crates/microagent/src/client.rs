@@ -23,6 +23,7 @@ pub struct Client {
     images: ImageStore,
     kernels: KernelStore,
     templates: TemplateStore,
+    captures: TemplateStore,
     progress: Arc<dyn Progress>,
     origin: Cause,
 }
@@ -39,6 +40,7 @@ impl Client {
             images: ImageStore::open(state.root().join("images")),
             kernels: KernelStore::open(&state.root().join("kernels")),
             templates: TemplateStore::open(state.root().join("templates"), template_memory()?),
+            captures: TemplateStore::open(state.root().join("captures"), template_memory()?),
             state,
             progress: Arc::new(Silent),
             origin: Cause::of("library"),
@@ -84,6 +86,11 @@ impl Client {
     /// The guest kernels on this host.
     pub fn kernels(&self) -> &KernelStore {
         &self.kernels
+    }
+
+    /// What machines that go on from snapshots are restored from.
+    pub(crate) fn capture_store(&self) -> &TemplateStore {
+        &self.captures
     }
 
     pub(crate) fn template_store(&self) -> &TemplateStore {

@@ -16,6 +16,7 @@ use crate::options::Templates;
 use crate::supervisor::{self, StartReport};
 use crate::{Client, Error};
 use microagent_protocol::supervisor::{Answer, Ask, Because};
+use microagent_state::snapshot::SnapshotRef;
 use microagent_state::{Cause, Name, Phase, Workspace, WorkspaceRecord};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ use std::path::PathBuf;
 pub struct StartOptions {
     /// Whether the machine may come from a template.
     pub templates: Templates,
+    /// The snapshot it goes on from. What the workspace was before is lost when it does.
+    pub from_snapshot: Option<SnapshotRef>,
     /// Why, for the workspace's events.
     pub reason: Option<String>,
     /// The program that runs the workspace, instead of the one that is found.

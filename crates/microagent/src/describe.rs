@@ -127,6 +127,7 @@ pub(crate) fn workspace(
         ttl_seconds: options.ttl.map(|ttl| ttl.as_secs().max(1)),
         health: options.health.clone(),
         session: None,
+        origin: None,
     })
 }
 

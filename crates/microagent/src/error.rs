@@ -174,6 +174,30 @@ pub enum Error {
         /// What was to be done, as in "cannot ... workspace".
         doing: &'static str,
     },
+    /// A snapshot cannot have a disk that the workspace writes to.
+    #[error(
+        "cannot take a snapshot of workspace `{name}` while it runs: it writes to disk `{disk}`, which is not its own"
+    )]
+    SnapshotDisk {
+        /// The workspace.
+        name: String,
+        /// The disk.
+        disk: String,
+    },
+    /// A snapshot was taken to be looked at.
+    #[error("snapshot `{snapshot}` cannot be started: it was kept as evidence, with whatever secrets were in it")]
+    SnapshotForensic {
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// No machine of this host and this program can go on from a snapshot.
+    #[error("no machine can go on from snapshot `{snapshot}`: {why}")]
+    SnapshotIncompatible {
+        /// The snapshot.
+        snapshot: String,
+        /// What is different.
+        why: String,
+    },
     /// What a workspace was made from is not here any more.
     #[error("cannot start workspace `{name}`: the base of its image `{image}` is gone")]
     BaseMissing {
@@ -433,6 +457,9 @@ impl Fault for Error {
             Error::TimedOut { .. } => "run_timed_out",
             Error::MachineFailed { .. } => "machine_failed",
             Error::WrongState { .. } => "workspace_state",
+            Error::SnapshotDisk { .. } => "snapshot_disk",
+            Error::SnapshotForensic { .. } => "snapshot_forensic",
+            Error::SnapshotIncompatible { .. } => "snapshot_incompatible",
             Error::BaseMissing { .. } => "base_missing",
             Error::ServiceFailed { .. } => "service_failed",
             Error::EndedBadly { reason, .. } => &reason.code,
@@ -510,7 +537,9 @@ impl Fault for Error {
             | Error::SupervisorMissing
             | Error::ProcessUnknown { .. }
             | Error::ArtifactUnknown { .. } => FaultKind::NotFound,
-            Error::WrongState { .. } => FaultKind::Conflict,
+            Error::WrongState { .. } | Error::SnapshotDisk { .. } => FaultKind::Conflict,
+            Error::SnapshotForensic { .. } => FaultKind::Denied,
+            Error::SnapshotIncompatible { .. } => FaultKind::Unsupported,
             Error::SetupFailed { .. }
             | Error::TimedOut { .. }
             | Error::MachineFailed { .. }
@@ -572,6 +601,12 @@ impl Fault for Error {
                 state if state.can_start() => format!("start it with `microagent start {name}`"),
                 _ => format!("see its history with `microagent events {name}`"),
             }),
+            Error::SnapshotDisk { name, .. } => {
+                Some(format!("halt it with `microagent halt {name}` for a snapshot of its disks alone, or mount that one read-only"))
+            }
+            Error::SnapshotIncompatible { snapshot, .. } => Some(format!(
+                "start anew with its disks: `microagent create NAME --from-snapshot {snapshot} --disk-only`"
+            )),
             Error::BaseMissing { image, .. } => Some(format!("bring it back with `microagent image pull {image}`")),
             Error::ServiceFailed { name, .. } => Some(format!("see what it said with `microagent logs {name}`")),
             Error::EndedBadly { name, .. } => Some(format!("see `microagent status {name}` and `microagent logs {name}`")),

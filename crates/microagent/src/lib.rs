@@ -30,6 +30,7 @@ mod commit;
 mod control;
 mod create;
 mod describe;
+mod disk_copy;
 mod disks;
 mod doctor;
 mod error;
@@ -48,6 +49,7 @@ mod progress;
 mod rehearsal;
 mod run;
 mod signal;
+mod snapshot;
 pub mod spec;
 mod stats;
 mod status;
@@ -87,6 +89,7 @@ pub use prepare::{Prepared, TemplateOptions};
 pub use profile::Profile;
 pub use progress::{Event, Progress, Silent};
 pub use run::{ImageSummary, Response, RunReport};
+pub use snapshot::{ForkOptions, Forked, SnapshotDetails, SnapshotOptions, SnapshotReport, SnapshotSummary};
 pub use spec::WorkspaceSpec;
 pub use stats::WorkspaceStats;
 pub use status::{Readiness, Ready, RootfsUsage, WorkspaceStatus};
@@ -108,6 +111,7 @@ pub use microagent_protocol::{
     supervisor as protocol,
 };
 pub use microagent_secret::{Binding, Reference};
+pub use microagent_state::snapshot::{Manifest as SnapshotManifest, SnapshotKind, SnapshotRef, Tag};
 pub use microagent_state::{
     Cause, Collected, DiskRecord, DiskSource, Event as WorkspaceEvent, ForwardRecord, Health, MediationRecord,
     MountMode, Name, Phase, Resources, ResultRecord, Verification, VolumeName, WorkspaceRecord,

@@ -203,6 +203,7 @@ impl Preparation<'_> {
             memory_mib: self.resources.memory_mib,
             cpus: self.resources.cpu_count,
             disks: session::disks(PathBuf::new(), PathBuf::new(), DiskMode::Scratch),
+            wipes: false,
             network: self.network,
             serial_log,
             engine_log,

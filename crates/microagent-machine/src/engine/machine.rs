@@ -314,6 +314,11 @@ impl Machine {
         Ok(())
     }
 
+    /// What its RAM was when it began. Nobody writes to it.
+    pub fn ram(&self) -> &File {
+        &self.ram
+    }
+
     /// Copies what its RAM was when it began, holes as holes, to `to`, which is all hole.
     pub fn copy_ram(&self, to: &File) -> Result<(), Error> {
         copy_sparse(&self.ram, to).map_err(|source| Error::Memory { source })

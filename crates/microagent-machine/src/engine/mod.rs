@@ -163,6 +163,8 @@ pub struct MachineSpec {
     pub cpus: u32,
     /// Block devices.
     pub disks: Vec<DiskSpec>,
+    /// Whether its kernel wipes memory when it is freed, so that what has been removed is gone.
+    pub wipes: bool,
     /// Whether it has a network interface, whose frames come out of [`Machine::take_link`].
     pub network: bool,
     /// File that keeps the end of the guest kernel's console, within bounds; truncated.

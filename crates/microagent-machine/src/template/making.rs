@@ -12,7 +12,7 @@ use crate::probe::boot_id;
 use microagent_checkpoint::Checkpoint;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -77,6 +77,17 @@ impl Making {
     /// The file that the rest of the machine is to be written to.
     pub fn state(&self) -> &File {
         &self.state
+    }
+
+    /// Copies what was written to [`Making::state`] to a new file.
+    pub fn copy_state(&self, path: &Path) -> Result<()> {
+        let copy = || {
+            let mut bytes = vec![0; self.reading.metadata()?.len() as usize];
+            self.reading.read_exact_at(&mut bytes, 0)?;
+            let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+            file.write_all_at(&bytes, 0)
+        };
+        copy().map_err(Error::io("copy the state to", path))
     }
 
     /// What to give to [`Engine::restore`](crate::engine::Engine::restore) for the first machine of this template. It gets ready while the

@@ -1,6 +1,7 @@
 //! What a workspace is, and what became of it.
 
 use super::{DiskRecord, ForwardRecord, MediationRecord, Record, SecretsRecord};
+use crate::snapshot::SnapshotRef;
 use crate::{Name, Phase};
 use jiff::Timestamp;
 use microagent_egress::Rules;
@@ -133,6 +134,9 @@ pub struct WorkspaceRecord {
     /// The machine that runs, or the last one that did: new for every start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// The snapshot that its machine went on from, or its disk was copied from, last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<SnapshotRef>,
 }
 
 fn yes() -> bool {

@@ -31,6 +31,12 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
+    /// Those of another workspace.
+    #[must_use]
+    pub fn of(&self, workspace: &Name) -> SnapshotStore {
+        self.state.snapshots(workspace)
+    }
+
     /// The workspace.
     pub fn workspace(&self) -> &Name {
         &self.workspace

@@ -15,10 +15,12 @@ use crate::attach::{self, Attached};
 use crate::network::{Outfit, Purpose};
 use crate::options::Templates;
 use crate::progress::Event;
+use crate::snapshot::{RestoredDisks, Restoring};
 use crate::{Client, Error, Interrupt};
-use microagent_machine::Error as Cause;
 use microagent_machine::engine::{Machine, MachineSpec};
 use microagent_machine::template::{Claim, Found, Making, Shape, Template};
+use microagent_machine::{Channel, Error as Cause};
+use microagent_protocol::Adopt;
 use microagent_state::{Workspace, WorkspaceRecord};
 use session::Session;
 use std::sync::Arc;
@@ -113,7 +115,7 @@ impl<'a> BringUp<'a> {
         limit: Limit,
     ) -> Result<Session, Error> {
         let attached = Arc::new(attach::attach(self.client, record)?);
-        let outfit = Arc::new(Outfit::prepare(workspace, record, self.purpose)?);
+        let outfit = Arc::new(Outfit::prepare(workspace, record, self.purpose, None)?);
         let spec = session::spec(&self.parts, workspace, record, &attached);
         let coming = Coming { workspace, record, spec, attached, outfit, limit };
         let mut session = self.bring_up_machine(&coming)?;
@@ -121,6 +123,56 @@ impl<'a> BringUp<'a> {
             Ok(()) => Ok(session),
             Err(_) if self.interrupt.is_stopped() => Err(Error::Interrupted),
             Err(error) => Err(session.explain(error, limit, record)),
+        }
+    }
+
+    /// A machine that goes on from a snapshot as this workspace's. `adopt` says, of each that is tried, which commands go on in it.
+    pub(crate) fn bring_back(
+        &mut self,
+        workspace: &Workspace,
+        record: &WorkspaceRecord,
+        restoring: &Restoring,
+        disks: Option<&RestoredDisks>,
+        mut adopt: impl FnMut(&Channel) -> Vec<Adopt>,
+    ) -> Result<Session, Error> {
+        let attached = Arc::new(attach::attach(self.client, record)?);
+        let authority = restoring.authority();
+        let outfit = Arc::new(Outfit::prepare(workspace, record, self.purpose, authority.as_ref())?);
+        let mut spec = session::spec(&self.parts, workspace, record, &attached);
+        if let Some(disks) = disks {
+            disks.redirect(&mut spec);
+        }
+        let coming = Coming { workspace, record, spec, attached, outfit, limit: None };
+        loop {
+            let template = restoring.template(&self.parts, &coming.spec)?;
+            self.arrival.start = Start::Snapshot;
+            self.arrival.rehearsed = template.is_rehearsed();
+            let woken =
+                self.parts.engine.restore(&coming.spec, &template.restore()).map_err(Error::from).and_then(|machine| {
+                    let mut session = coming.session(machine);
+                    let _killed = self.interrupt.kills(session.machine());
+                    let adopted = adopt(session.machine().channel());
+                    session.wake(record, adopted, coming.within(RESTORE_LIMIT)).map_err(|error| match error {
+                        Error::Machine(cause) => session.machine_mut().explain(cause).into(),
+                        other => other,
+                    })?;
+                    Ok(session)
+                });
+            match woken {
+                Ok(mut session) => {
+                    return match session.equip(record) {
+                        Ok(()) => Ok(session),
+                        Err(error) => Err(session.explain(error, None, record)),
+                    };
+                }
+                Err(_) if self.interrupt.is_stopped() => return Err(Error::Interrupted),
+                // Its engine was to go on, and did not: the state is loaded into another.
+                Err(error) if template.is_rehearsed() => {
+                    self.note(format!("the engine of the snapshot was discarded: {}", chain(&error)));
+                    restoring.discard(&template);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 

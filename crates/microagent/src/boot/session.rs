@@ -9,7 +9,7 @@ use crate::network::{Lines, Outfit, has_network};
 use microagent_egress::Summary;
 use microagent_gateway::Gateway;
 use microagent_machine::engine::{DiskMode, DiskSpec, Machine, MachineSpec};
-use microagent_protocol::{Boot, Disk, Mount, RefusalCode, Request};
+use microagent_protocol::{Adopt, Boot, Disk, Mount, RefusalCode, Request, Wake};
 use microagent_state::{Workspace, WorkspaceRecord};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,16 +43,13 @@ pub(crate) fn boot_request(
     epoch_ns: u64,
     outfit: impl FnOnce(&mut Boot),
 ) -> Result<Request, Error> {
-    let mut entropy = vec![0; ENTROPY];
-    getrandom::fill(&mut entropy).map_err(|_| Error::Entropy)?;
-    let mut machine_id = [0; 16];
-    getrandom::fill(&mut machine_id).map_err(|_| Error::Entropy)?;
+    let entropy = random::<ENTROPY>()?.to_vec();
     let mut boot = Boot {
         base: Disk { serial: BASE_SERIAL.to_owned(), filesystem: base_filesystem.to_owned() },
         workspace: Disk { serial: WORKSPACE_SERIAL.to_owned(), filesystem: "ext4".to_owned() },
         mounts: mounts.to_vec(),
         hostname: hostname.to_owned(),
-        machine_id: format!("{:032x}", u128::from_ne_bytes(machine_id)),
+        machine_id: format!("{:032x}", u128::from_ne_bytes(random()?)),
         epoch_ns,
         entropy,
         network: None,
@@ -63,6 +60,20 @@ pub(crate) fn boot_request(
     };
     outfit(&mut boot);
     Ok(Request::Boot(boot))
+}
+
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| Error::Entropy)?;
+    Ok(bytes)
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn uuid(mut bytes: [u8; 16]) -> String {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 pub(crate) struct Session {
@@ -85,6 +96,7 @@ pub(crate) fn spec(parts: &Parts, workspace: &Workspace, record: &WorkspaceRecor
         memory_mib: record.resources.memory_mib,
         cpus: record.resources.cpu_count,
         disks: own.into_iter().chain(attached.specs.iter().cloned()).collect(),
+        wipes: !record.secrets.is_empty(),
         network: has_network(record),
         serial_log: workspace.serial_log(),
         engine_log: workspace.engine_log(),
@@ -128,6 +140,34 @@ impl Session {
         self.machine.channel().call(&request)?.wait(Some(limit))?;
         watch.lap(|timing| &mut timing.assemble_ms);
         Ok(())
+    }
+
+    /// Waits for a machine that goes on from a snapshot, and has it be this workspace's.
+    pub(crate) fn wake(&mut self, record: &WorkspaceRecord, adopt: Vec<Adopt>, limit: Instant) -> Result<(), Error> {
+        self.machine.engine_up(limit)?;
+        self.machine.guest_up(limit)?;
+        self.gateway = self.outfit.connect(&mut self.machine)?;
+        let channel = self.machine.channel();
+        let wake = Wake {
+            epoch_ns: channel.epoch_ns(limit)?,
+            entropy: random::<ENTROPY>()?.to_vec(),
+            hostname: record.hostname.clone(),
+            machine_id: format!("{:032x}", u128::from_ne_bytes(random()?)),
+            boot_id: uuid(random()?),
+            adopt,
+        };
+        channel.call(&Request::Wake(wake))?.wait(Some(limit))?;
+        Ok(())
+    }
+
+    /// Its disks besides the workspace's own.
+    pub(crate) fn attached(&self) -> &Attached {
+        &self.attached
+    }
+
+    /// What the machine is given besides its disks.
+    pub(crate) fn outfit(&self) -> &Outfit {
+        &self.outfit
     }
 
     /// Gives the guest its secrets, and opens what leads into it and out of it. Once, when it is up.

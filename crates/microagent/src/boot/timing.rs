@@ -14,6 +14,8 @@ pub enum Start {
     MadeTemplate,
     /// It was restored from a template that was there.
     Warm,
+    /// It went on from a snapshot.
+    Snapshot,
 }
 
 impl std::fmt::Display for Start {
@@ -22,6 +24,7 @@ impl std::fmt::Display for Start {
             Start::Cold => "cold",
             Start::MadeTemplate => "made_template",
             Start::Warm => "warm",
+            Start::Snapshot => "snapshot",
         })
     }
 }

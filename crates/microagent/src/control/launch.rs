@@ -42,7 +42,8 @@ pub enum StartOutcome {
 pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Result<StartReport, Error> {
     let workspace = client.state().find(name)?;
     let state = workspace.status()?.phase;
-    if !state.can_start() {
+    let is_becoming = options.from_snapshot.is_some() && workspace.record()?.disposable;
+    if !state.can_start() && !is_becoming {
         return Err(Error::WrongState { name: name.to_string(), state, doing: "start" });
     }
     let program = program(options.supervisor.as_deref())?;
@@ -55,6 +56,9 @@ pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Res
     }
     if options.templates == crate::Templates::Off {
         command.arg("--cold");
+    }
+    if let Some(snapshot) = &options.from_snapshot {
+        command.arg("--from-snapshot").arg(snapshot.to_string());
     }
     command.arg(name.as_str()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     leave_behind(&mut command);

@@ -12,7 +12,7 @@ use crate::Error;
 use microagent_egress::{Log, Policy, Summary};
 use microagent_gateway::address::{GATEWAY, GUEST, PREFIX};
 use microagent_gateway::{Connection, Gateway, Intercept, Options, dns::Resolver, proxy::Proxies};
-use microagent_intercept::{Authority, Interceptor, Roots, SwapConfig, Swaps};
+use microagent_intercept::{Authority, Interceptor, KeptAuthority, Roots, SwapConfig, Swaps};
 use microagent_machine::Channel;
 use microagent_machine::engine::Machine;
 use microagent_protocol::{Boot, Network};
@@ -43,6 +43,8 @@ pub(crate) enum Purpose {
 pub(crate) struct Outfit {
     gateway: Option<Parts>,
     trust: Vec<String>,
+    /// What it takes to be the authority that its programs trust.
+    authority: Option<KeptAuthority>,
     secrets: Option<Resolved>,
     held: Vec<Held>,
     mediations: Vec<MediationRecord>,
@@ -77,7 +79,13 @@ pub(crate) struct Lines {
 
 impl Outfit {
     /// Makes ready what the machine of `record` is given for `purpose`.
-    pub(crate) fn prepare(workspace: &Workspace, record: &WorkspaceRecord, purpose: Purpose) -> Result<Outfit, Error> {
+    /// Programs of a machine that goes on from a snapshot trust the authority that was `kept`.
+    pub(crate) fn prepare(
+        workspace: &Workspace,
+        record: &WorkspaceRecord,
+        purpose: Purpose,
+        kept: Option<&KeptAuthority>,
+    ) -> Result<Outfit, Error> {
         if purpose == Purpose::Maintenance {
             return Ok(Outfit::default());
         }
@@ -88,20 +96,23 @@ impl Outfit {
         mediation::check(&record.mediations)?;
         let has_secrets = !record.secrets.is_empty();
         let secrets = has_secrets.then(|| Resolved::new(&record.secrets, workspace)).transpose()?;
-        let (mut gateway, mut trust) = (None, Vec::new());
+        let (mut gateway, mut trust, mut authority) = (None, Vec::new(), None);
         if has_network(record) {
             let log = Arc::new(Log::open(&workspace.egress_log())?);
-            let intercept = looker(record, &log)?;
-            trust.extend(intercept.as_ref().map(|(_, certificate)| certificate.clone()));
+            let intercept = looker(record, &log, kept)?;
+            if let Some((_, certificate, keep)) = &intercept {
+                trust.push(certificate.clone());
+                authority = Some(keep.clone());
+            }
             gateway = Some(Parts {
                 policy: Policy::new(record.egress.clone(), own_addresses()?)?,
                 log,
                 resolver: Resolver::of_host(),
                 proxies: Proxies::of_environment()?,
-                intercept: intercept.map(|(looker, _)| looker),
+                intercept: intercept.map(|(looker, ..)| looker),
             });
         }
-        Ok(Outfit { gateway, trust, secrets, held, mediations: record.mediations.clone() })
+        Ok(Outfit { gateway, trust, authority, secrets, held, mediations: record.mediations.clone() })
     }
 
     /// Enters what the guest is told of it when it boots.
@@ -149,14 +160,28 @@ impl Outfit {
         Ok(Lines { _forwards: Forwards::open(&self.held, channel)?, mappings })
     }
 
+    /// What it takes to be the authority that its programs trust, where they trust one.
+    pub(crate) fn authority(&self) -> Option<KeptAuthority> {
+        self.authority.clone()
+    }
+
+    /// Whether secrets lie in files of the guest.
+    pub(crate) fn has_secret_files(&self) -> bool {
+        self.secrets.as_ref().is_some_and(Resolved::has_files)
+    }
+
     /// What went out by now, and what did not.
     pub(crate) fn summary(&self) -> Option<Summary> {
         self.gateway.as_ref().map(|parts| parts.log.summary())
     }
 }
 
-/// The interceptor of a workspace whose connections are looked into, and the certificate to trust.
-fn looker(record: &WorkspaceRecord, log: &Arc<Log>) -> Result<Option<(Arc<Looker>, String)>, Error> {
+/// The interceptor of a workspace whose connections are looked into, the certificate to trust, and what it takes to be trusted again.
+fn looker(
+    record: &WorkspaceRecord,
+    log: &Arc<Log>,
+    kept: Option<&KeptAuthority>,
+) -> Result<Option<(Arc<Looker>, String, KeptAuthority)>, Error> {
     if !intercepts(record) {
         return Ok(None);
     }
@@ -168,10 +193,10 @@ fn looker(record: &WorkspaceRecord, log: &Arc<Log>) -> Result<Option<(Arc<Looker
             return Err(microagent_state::Error::BadRecord { path: "workspace.json".into(), reason }.into());
         }
     };
-    let authority = Authority::new(record.name.as_str())?;
-    let certificate = authority.certificate_pem().to_owned();
+    let authority = kept.map_or_else(|| Authority::new(record.name.as_str()), Authority::of)?;
+    let (certificate, keep) = (authority.certificate_pem().to_owned(), authority.keep());
     let options = microagent_intercept::Options { authority, swaps, log: Arc::clone(log), roots: Roots::of_host() };
-    Ok(Some((Arc::new(Looker(Interceptor::start(options)?)), certificate)))
+    Ok(Some((Arc::new(Looker(Interceptor::start(options)?)), certificate, keep)))
 }
 
 /// Where distributions keep the certificates they trust: Debian, Arch and Alpine; Fedora and its relatives; SUSE.

@@ -4,10 +4,12 @@ use super::process::{Command, Owner, Process, Processes};
 use super::relay;
 use crate::Error;
 use crate::plan::{check_text, environment};
+use crate::snapshot::Wanted;
 use microagent_machine::Channel;
 use microagent_machine::channel::{Call, Peer};
-use microagent_protocol::supervisor::{Amendment, Answer, Ask, Because, Greeting, Running, Start, Usage};
+use microagent_protocol::supervisor::{Amendment, Answer, Ask, Because, Greeting, Running, Start, Taken, Usage};
 use microagent_protocol::{FaultReport, Reply, Request};
+use microagent_state::snapshot::{SnapshotKind, Tag};
 use microagent_state::{Phase, WorkspaceRecord};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -31,11 +33,15 @@ pub(super) enum Order {
     Pause(Because),
     Resume(Because),
     Quarantine(Because),
+    Snapshot(Wanted, Because, TakenAnswerer),
     Amend(Box<Amendment>, Because),
 }
 
 /// Says what became of an order.
 pub(super) type Answerer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// Says what became of a snapshot.
+pub(super) type TakenAnswerer = Box<dyn FnOnce(Result<Taken, Error>) + Send>;
 
 /// What is known to all connections.
 pub(super) struct Desk {
@@ -202,6 +208,16 @@ impl Client<'_> {
             Ask::Pause(because) => self.order(Order::Pause(because)),
             Ask::Resume(because) => self.order(Order::Resume(because)),
             Ask::Quarantine(because) => self.order(Order::Quarantine(because)),
+            Ask::Snapshot { tag, comment, forensic, because } => {
+                let tag = tag.map(Tag::new).transpose()?;
+                let kind = if forensic { SnapshotKind::Forensic } else { SnapshotKind::Full };
+                let (peer, call) = (self.peer.clone(), self.call);
+                let answerer: TakenAnswerer = Box::new(move |outcome| match outcome {
+                    Ok(taken) => _ = peer.reply(call, &Answer::Taken(taken)),
+                    Err(error) => _ = peer.reply(call, &Answer::Failed(FaultReport::new(&error))),
+                });
+                self.order(Order::Snapshot(Wanted { tag, comment, kind }, because, answerer));
+            }
             Ask::Amend { amendment, because } => self.order(Order::Amend(amendment, because)),
             of_files => return self.about_files(of_files),
         }
@@ -281,8 +297,11 @@ impl Client<'_> {
         });
         let orders = self.desk.orders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(unheard) = orders.send((order, answerer)) {
-            let (_, answerer) = unheard.0;
-            answerer(Err(microagent_machine::Error::GuestLost.into()));
+            let lost = || microagent_machine::Error::GuestLost.into();
+            match unheard.0 {
+                (Order::Snapshot(_, _, answerer), _) => answerer(Err(lost())),
+                (_, answerer) => answerer(Err(lost())),
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::desk::Answerer;
 use super::process::SIGTERM;
-use super::{Happening, PAUSE_LIMIT, Supervisor};
+use super::{Happening, Supervisor};
 use crate::Error;
 use crate::commands::streams::Captured;
 use crate::run::result;
@@ -51,7 +51,7 @@ impl Supervisor {
         }
         if self.desk.phase() == Phase::Paused {
             // One whose processors cannot go on does not answer either, which is what is told then.
-            let _ = self.session.machine_mut().resume(Instant::now() + PAUSE_LIMIT);
+            let _ = self.go_on();
         }
         self.desk.set_phase(Phase::Stopping);
         self.note_failure(|supervisor| {
@@ -138,7 +138,9 @@ impl Supervisor {
     /// Ends the machine if it has not ended, records what became of the workspace, lets go of it, and tells whoever waits.
     pub(super) fn finish(mut self, end: End, stopping: Option<Stopping>) -> Result<Phase, Error> {
         self.desk.set_phase(end.phase);
+        self.standstill.let_die();
         self.session.kill();
+        self.finish_snapshots();
         let mut failure = end.error.filter(|_| end.phase == Phase::Failed);
         self.record.error.clone_from(&failure);
         let recorded = self.workspace.enter(&mut self.record, end.phase, end.cause);
@@ -167,7 +169,7 @@ impl Supervisor {
     }
 
     /// Does something that the workspace can go on without: a disk that is full now may not be later.
-    fn note_failure(&mut self, act: impl FnOnce(&mut Supervisor) -> Result<(), microagent_state::Error>) {
+    pub(super) fn note_failure(&mut self, act: impl FnOnce(&mut Supervisor) -> Result<(), microagent_state::Error>) {
         if let Err(error) = act(self) {
             eprintln!("{}", FaultReport::new(&error).message);
         }

@@ -13,6 +13,7 @@ mod ending;
 mod process;
 mod relay;
 pub(crate) mod socket;
+mod standstill;
 mod tail;
 
 use crate::boot::session::Session;
@@ -22,14 +23,16 @@ use crate::commands::streams::Streams;
 use crate::network::Purpose;
 use crate::plan::environment;
 use crate::progress::Event;
+use crate::snapshot::{RestoredDisks, Restoring};
 use crate::{Client, Error, RunIo, StartOptions, inject};
-use desk::{Answerer, Desk, Order};
+use desk::{Answerer, Desk, Order, TakenAnswerer};
 use ending::{End, Stopping};
 use microagent_machine::log::BoundedLog;
 use microagent_protocol::supervisor::{Amendment, Because, Ending, Running};
 use microagent_state::{Cause, Name, Phase, Workspace, WorkspaceRecord};
-use process::{Command, Owner, Process, Processes};
+use process::{Adopted, Command, Owner, Process, Processes};
 use serde::{Deserialize, Serialize};
+use standstill::{Published, Standstill};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -70,6 +73,8 @@ enum Happening {
     ServiceEnded(Ending),
     /// The guest has been asked to come to rest, and has or has not.
     AtRest(Result<(), Error>),
+    /// A snapshot has been written, or has not.
+    Published(Box<Published>, TakenAnswerer),
 }
 
 /// Runs a workspace until it ends, and returns the phase it ended in. `ready` is called when it is up.
@@ -83,17 +88,22 @@ pub(crate) fn serve(
     let workspace = client.state().acquire(name)?;
     let mut record = workspace.record()?;
     workspace.heal(&mut record, Cause::of("supervisor"))?;
+    let restoring = options.from_snapshot.as_ref().map(|from| Restoring::open(client, from)).transpose()?;
     if !record.phase.can_start() {
         return Err(Error::WrongState { name: name.to_string(), state: record.phase, doing: "start" });
     }
     record.session = Some(new_session()?);
     workspace.enter(&mut record, Phase::Starting, client.cause(options.reason.clone()))?;
-    let mut machine = match bring_up(client, &workspace, &mut record, options) {
+    let brought = match &restoring {
+        Some(restoring) => bring_back(client, &workspace, &mut record, options, restoring),
+        None => bring_up(client, &workspace, &mut record, options),
+    };
+    let mut machine = match brought {
         Ok(machine) => machine,
         Err(error) => return Err(failed(&workspace, &mut record, error)),
     };
     machine.ready_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    match Supervisor::start(workspace, record, machine, &options.interrupt) {
+    match Supervisor::start(client, workspace, record, machine, &options.interrupt) {
         Ok(supervisor) => {
             ready(&supervisor.report);
             supervisor.run()
@@ -121,6 +131,9 @@ fn failed(workspace: &Workspace, record: &mut WorkspaceRecord, error: Error) -> 
 /// A machine that is up, with its set-up behind it.
 struct Up {
     session: Session,
+    parts: Parts,
+    /// The processes that go on in it, with the service among them, where it goes on from a snapshot.
+    processes: Option<(Arc<Processes>, Option<Arc<Process>>)>,
     start: Start,
     rehearsed: bool,
     template_note: Option<String>,
@@ -148,6 +161,8 @@ fn bring_up(
     let arrival = boot.arrival();
     let mut up = Up {
         session,
+        parts: boot.parts,
+        processes: None,
         start: arrival.start,
         rehearsed: arrival.rehearsed,
         template_note: arrival.template_note,
@@ -157,6 +172,56 @@ fn bring_up(
         set_up(client, &mut up.session, workspace, record, &options.interrupt, RunIo::default())?;
     }
     Ok(up)
+}
+
+/// Has the machine of a snapshot go on as that of the workspace. One without a machine gives its disks, and the workspace starts anew.
+fn bring_back(
+    client: &Client,
+    workspace: &Workspace,
+    record: &mut WorkspaceRecord,
+    options: &StartOptions,
+    restoring: &Restoring,
+) -> Result<Up, Error> {
+    let is_fork = restoring.reference().workspace != record.name;
+    let wanted =
+        if is_fork { WorkspaceRecord { disposable: false, ..record.clone() } } else { restoring.record(record) };
+    // A fork was made with its disks.
+    let disks = if is_fork { None } else { Some(restoring.disks(workspace, &wanted)?) };
+    if !restoring.has_machine() {
+        disks.map_or(Ok(()), RestoredDisks::commit)?;
+        *record = wanted;
+        return bring_up(client, workspace, record, options);
+    }
+    let mut watch = Stopwatch::start();
+    let (kernel, guest_init) = (Some(wanted.kernel_path.as_path()), wanted.guest_init.as_deref());
+    let parts = Parts::gather(client, Some(&wanted.backend), kernel, guest_init, &mut watch)?;
+    let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch, Purpose::Work);
+    let mut adopted = None;
+    let session = boot.bring_back(workspace, &wanted, restoring, disks.as_ref(), |channel| {
+        let processes = Arc::new(Processes::new(channel.clone()));
+        let going_on = processes.adopt(restoring.processes(), service_logs(workspace).unwrap_or_default());
+        let requests = going_on.iter().map(Adopted::request).collect();
+        adopted = Some((processes, going_on));
+        requests
+    })?;
+    disks.map_or(Ok(()), RestoredDisks::commit)?;
+    let arrival = boot.arrival();
+    let processes = adopted.map(|(processes, going_on)| {
+        let service = processes.go_on(going_on);
+        (processes, service)
+    });
+    *record = wanted;
+    let what = format!("snapshot `{}`", restoring.reference());
+    workspace.note(record, "restored", client.cause(Some(what)))?;
+    Ok(Up {
+        session,
+        parts: boot.parts,
+        processes,
+        start: arrival.start,
+        rehearsed: arrival.rehearsed,
+        template_note: arrival.template_note,
+        ready_ms: 0,
+    })
 }
 
 /// Runs the set-up steps of a workspace in its machine. What they print is kept with the workspace, and goes to `io`.
@@ -198,9 +263,12 @@ impl NotStarted {
 
 /// A workspace that runs.
 struct Supervisor {
+    client: Client,
+    parts: Parts,
     workspace: Workspace,
     record: WorkspaceRecord,
     session: Session,
+    standstill: Standstill,
     desk: Arc<Desk>,
     service: Option<Arc<Process>>,
     happenings: Receiver<Happening>,
@@ -213,12 +281,13 @@ struct Supervisor {
 
 impl Supervisor {
     fn start(
+        client: &Client,
         workspace: Workspace,
         mut record: WorkspaceRecord,
         up: Up,
         interrupt: &crate::Interrupt,
     ) -> Result<Supervisor, Box<NotStarted>> {
-        let Up { session, start, rehearsed, template_note, ready_ms } = up;
+        let Up { session, parts, processes, start, rehearsed, template_note, ready_ms } = up;
         let report = StartReport {
             workspace: record.name.clone(),
             state: Phase::Running,
@@ -235,10 +304,15 @@ impl Supervisor {
             Err(source) => return Err(NotStarted::new(workspace, record, Error::Socket { source })),
         };
         let channel = session.machine().channel().clone();
-        let processes = Arc::new(Processes::new(channel.clone()));
-        let service = match start_service(&workspace, &record, &processes) {
-            Ok(service) => service,
-            Err(error) => return Err(NotStarted::new(workspace, record, error)),
+        let (processes, service) = match processes {
+            Some(going_on) => going_on,
+            None => {
+                let processes = Arc::new(Processes::new(channel.clone()));
+                match start_service(&workspace, &record, &processes) {
+                    Ok(service) => (processes, service),
+                    Err(error) => return Err(NotStarted::new(workspace, record, error)),
+                }
+            }
         };
         if let Err(error) = workspace.enter(&mut record, Phase::Running, Cause::of("supervisor")) {
             return Err(NotStarted::new(workspace, record, error.into()));
@@ -286,9 +360,12 @@ impl Supervisor {
         });
         let expiry = record.ttl_seconds.and_then(|ttl| Instant::now().checked_add(Duration::from_secs(ttl)));
         Ok(Supervisor {
+            client: client.clone(),
+            parts,
             workspace,
             record,
             session,
+            standstill: Standstill::default(),
             desk,
             service,
             happenings,
@@ -309,6 +386,10 @@ impl Supervisor {
                 Some(Happening::MachineGone) => Some(self.machine_gone(&mut stopping)),
                 Some(Happening::ServiceEnded(ending)) => self.service_ended(ending, &mut stopping),
                 Some(Happening::AtRest(outcome)) => Some(self.at_rest(outcome, &mut stopping)),
+                Some(Happening::Published(published, answerer)) => {
+                    self.published(*published, answerer);
+                    None
+                }
             };
             if let Some(end) = end {
                 return self.finish(end, stopping);
@@ -350,6 +431,7 @@ impl Supervisor {
             Order::Quarantine(because) => {
                 // First nothing more happens in there, whatever comes next.
                 let frozen = self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT);
+                self.standstill.let_die();
                 let stopping = stopping.get_or_insert_with(Stopping::default);
                 stopping.answerers.push(answerer);
                 let error = frozen.err().map(|error| Error::from(error).report());
@@ -361,6 +443,10 @@ impl Supervisor {
             }
             Order::Resume(because) => {
                 drop(ending::answer(answerer, self.resume(because)));
+                None
+            }
+            Order::Snapshot(wanted, because, answerer) => {
+                self.snapshot(wanted, because, answerer);
                 None
             }
             Order::Amend(amendment, because) => {
@@ -378,16 +464,6 @@ impl Supervisor {
         Err(Error::WrongState { name: self.record.name.to_string(), state, doing })
     }
 
-    fn pause(&mut self, because: Because) -> Result<(), Error> {
-        self.check(Phase::Running, "pause")?;
-        self.desk.set_phase(Phase::Paused);
-        if let Err(error) = self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT) {
-            self.desk.set_phase(Phase::Running);
-            return Err(error.into());
-        }
-        Ok(self.workspace.enter(&mut self.record, Phase::Paused, cause(because))?)
-    }
-
     /// Changes what concerns neither the machine nor what runs in it.
     fn amend(&mut self, amendment: Amendment, because: Because) -> Result<(), Error> {
         let mut record = self.record.clone();
@@ -396,13 +472,6 @@ impl Supervisor {
         self.workspace.store(&record)?;
         self.record = record;
         Ok(self.workspace.note(&self.record, "applied", cause(because))?)
-    }
-
-    fn resume(&mut self, because: Because) -> Result<(), Error> {
-        self.check(Phase::Paused, "resume")?;
-        self.session.machine_mut().resume(Instant::now() + PAUSE_LIMIT)?;
-        self.desk.set_phase(Phase::Running);
-        Ok(self.workspace.enter(&mut self.record, Phase::Running, cause(because))?)
     }
 }
 
@@ -413,10 +482,6 @@ fn start_service(
     processes: &Arc<Processes>,
 ) -> Result<Option<Arc<Process>>, Error> {
     let Some(argv) = &record.service else { return Ok(None) };
-    let log = |path: std::path::PathBuf| {
-        let created = BoundedLog::create(&path);
-        created.map_err(microagent_state::Error::io("write", &path)).map_err(Error::from)
-    };
     let command = Command {
         argv: argv.clone(),
         env: environment(record, &record.env),
@@ -425,11 +490,20 @@ fn start_service(
         tty: None,
         stdin: None,
         clients: [None, None],
-        logs: [Some(log(workspace.stdout_log())?), Some(log(workspace.stderr_log())?)],
+        logs: service_logs(workspace)?,
         timeout: None,
         owner: Owner::Workspace,
     };
     processes.start(command).map(Some)
+}
+
+/// Where what the service says is kept.
+fn service_logs(workspace: &Workspace) -> Result<[Option<BoundedLog>; 2], Error> {
+    let log = |path: std::path::PathBuf| {
+        let created = BoundedLog::create(&path);
+        created.map_err(microagent_state::Error::io("write", &path)).map_err(Error::from)
+    };
+    Ok([Some(log(workspace.stdout_log())?), Some(log(workspace.stderr_log())?)])
 }
 
 /// Passes on what comes from one sender to another, as something else.

@@ -6,7 +6,8 @@ use microagent_machine::Channel;
 use microagent_machine::channel::{Call, Input, Output};
 use microagent_machine::log::BoundedLog;
 use microagent_protocol::supervisor::{Ending, ProcessInfo};
-use microagent_protocol::{Exec, FaultReport, Recipients, Reply, Request, WindowSize};
+use microagent_protocol::{Adopt, Exec, FaultReport, Recipients, Reply, Request, WindowSize};
+use microagent_state::snapshot::ProcessPart;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +82,30 @@ pub(super) struct Process {
     state: Mutex<State>,
 }
 
+/// A process that is to go on in a copy of its machine.
+pub(super) struct Adopted {
+    was: u32,
+    is_service: bool,
+    process: Arc<Process>,
+    call: Call,
+    outputs: [Output; 2],
+}
+
+impl Adopted {
+    /// What the guest is told of it.
+    pub(super) fn request(&self) -> Adopt {
+        let [stdout, stderr] = &self.outputs;
+        let stdin = self.process.stdin.lock().unwrap_or_else(PoisonError::into_inner);
+        Adopt {
+            was: self.was,
+            call: self.call.id(),
+            stdin: stdin.as_ref().map(Input::id),
+            stdout: stdout.id(),
+            stderr: stderr.id(),
+        }
+    }
+}
+
 struct State {
     owner: Owner,
     ending: Option<Ending>,
@@ -113,33 +138,94 @@ impl Processes {
         let call = self.channel.call(&Request::Exec(exec))?;
         let ([client_out, client_err], [log_out, log_err]) = (clients, logs);
         let outputs = [Tail::new(client_out, log_out), Tail::new(client_err, log_err)];
-        let process = {
-            let mut table = self.lock();
-            table.last += 1;
-            let process = Arc::new(Process {
-                id: table.last,
-                call: call.id(),
-                argv,
-                tty: tty.is_some(),
-                started_ns: now_ns(),
-                stdin: Mutex::new(stdin),
-                outputs,
-                state: Mutex::new(State { owner, ending: None, waiters: Vec::new(), told: false }),
-            });
-            table.entries.insert(process.id, Arc::clone(&process));
-            process
+        let process = Process {
+            id: 0,
+            call: call.id(),
+            argv,
+            tty: tty.is_some(),
+            started_ns: now_ns(),
+            stdin: Mutex::new(stdin),
+            outputs,
+            state: Mutex::new(State { owner, ending: None, waiters: Vec::new(), told: false }),
         };
-        process.pump([stdout, stderr]);
+        let process = self.enter(process);
+        self.follow(&process, call, [stdout, stderr], timeout);
         if let Some(from) = client_in {
             process.feed(from);
         }
-        let (processes, watched) = (Arc::clone(self), Arc::clone(&process));
+        Ok(process)
+    }
+
+    /// Puts a process into the table, under the next number unless it has one.
+    fn enter(&self, process: Process) -> Arc<Process> {
+        let mut table = self.lock();
+        let id = if process.id == 0 { table.last + 1 } else { process.id };
+        table.last = table.last.max(id);
+        let process = Arc::new(Process { id, ..process });
+        table.entries.insert(id, Arc::clone(&process));
+        process
+    }
+
+    /// Takes in what a process says, and waits for its end, on threads of their own.
+    fn follow(self: &Arc<Self>, process: &Arc<Process>, call: Call, outputs: [Output; 2], timeout: Option<Duration>) {
+        process.pump(outputs);
+        let (processes, watched) = (Arc::clone(self), Arc::clone(process));
         std::thread::spawn(move || {
             let ending = processes.watch(&watched, &call, timeout);
             watched.end(&ending);
             processes.forget_old();
         });
-        Ok(process)
+    }
+
+    /// What there is to know of those that run, for whoever goes on with a copy of the machine.
+    pub(super) fn parts(&self, service: Option<&Process>) -> Vec<ProcessPart> {
+        let running = |process: &&Arc<Process>| process.lock().ending.is_none();
+        let entries: Vec<_> = self.lock().entries.values().filter(running).cloned().collect();
+        let part = |process: &Arc<Process>| ProcessPart {
+            call: process.call,
+            argv: process.argv.clone(),
+            started_ns: process.started_ns,
+            tty: process.tty,
+            detached: process.lock().owner == Owner::Workspace,
+            stdin: process.stdin.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+            service: service.is_some_and(|service| service.id == process.id),
+            id: process.id,
+        };
+        entries.iter().map(part).collect()
+    }
+
+    /// Gets ready to go on with processes of a machine that this is a copy of. They belong to the workspace: who had started them is with
+    /// the other machine. The service's outputs go into `logs`.
+    pub(super) fn adopt(self: &Arc<Self>, parts: &[ProcessPart], mut logs: [Option<BoundedLog>; 2]) -> Vec<Adopted> {
+        let adopt = |part: &ProcessPart| {
+            let (call, outputs) = (self.channel.reserve_call(), [self.channel.output(), self.channel.output()]);
+            let stdin = part.stdin.then(|| self.channel.input());
+            let [log_out, log_err] = if part.service { std::mem::take(&mut logs) } else { [None, None] };
+            let process = self.enter(Process {
+                id: part.id,
+                call: call.id(),
+                argv: part.argv.clone(),
+                tty: part.tty,
+                started_ns: part.started_ns,
+                stdin: Mutex::new(stdin),
+                outputs: [Tail::new(None, log_out), Tail::new(None, log_err)],
+                state: Mutex::new(State { owner: Owner::Workspace, ending: None, waiters: Vec::new(), told: false }),
+            });
+            Adopted { was: part.call, is_service: part.service, process, call, outputs }
+        };
+        parts.iter().map(adopt).collect()
+    }
+
+    /// Goes on with processes that the guest knows by their new names now. Returns the service, if it is among them.
+    pub(super) fn go_on(self: &Arc<Self>, adopted: Vec<Adopted>) -> Option<Arc<Process>> {
+        let mut service = None;
+        for Adopted { is_service, process, call, outputs, .. } in adopted {
+            self.follow(&process, call, outputs, None);
+            if is_service {
+                service = Some(process);
+            }
+        }
+        service
     }
 
     /// Waits for the end of a process; when its time is up, brings it about.

@@ -49,7 +49,7 @@ pub(super) fn build(qemu: &Qemu, spec: &MachineSpec, ends: Ends, ram: Ram) -> Ve
         // such a kernel, which is part of the state.
         .path_pair("-kernel", spec.kernel.as_os_str())
         .path_pair("-initrd", spec.initramfs.as_os_str())
-        .pair("-append", &kernel_command_line(qemu))
+        .pair("-append", &kernel_command_line(qemu, spec.wipes))
         .pair("-chardev", &format!("socket,id=monitor,fd={}", ends.monitor))
         .pair("-mon", "chardev=monitor,mode=control")
         .pair("-chardev", &format!("socket,id=console,fd={}", ends.console))
@@ -91,11 +91,13 @@ fn accelerator(accelerator: Accelerator) -> &'static str {
 /// `panic=-1 reboot=t` with `-no-reboot`: a guest that panics or restarts ends the engine process at once. Under emulation the guest's
 /// calibration of its clock fails on a busy host and the boot hangs, so it is told the frequency; and its watchdog would find the counter
 /// wanting and fall back to a clock of 4 ms, so it is told to trust it. The self-tests of the kernel's cryptography are an eighth of an
-/// emulated boot, and prove nothing about a kernel that is the same in every run.
-pub(super) fn kernel_command_line(qemu: &Qemu) -> String {
+/// emulated boot, and prove nothing about a kernel that is the same in every run. Memory that is freed keeps its content until somebody
+/// gets it; a machine that has secrets pays for wiping it.
+pub(super) fn kernel_command_line(qemu: &Qemu, wipes: bool) -> String {
     let common = "console=ttyS0 quiet reboot=t panic=-1 cryptomgr.notests maxcpus=1";
+    let common = if wipes { format!("{common} init_on_free=1") } else { common.to_owned() };
     match (qemu.accelerator, qemu.tsc_khz) {
-        (Accelerator::Kvm, _) => common.to_owned(),
+        (Accelerator::Kvm, _) => common,
         (Accelerator::Tcg, None) => format!("{common} no_timer_check"),
         (Accelerator::Tcg, Some(khz)) => format!("{common} no_timer_check tsc=reliable tsc_early_khz={khz}"),
     }
@@ -198,6 +200,7 @@ mod tests {
                 mode: DiskMode::ReadOnly,
             }],
             network: false,
+            wipes: false,
             serial_log: "/s".into(),
             engine_log: "/e".into(),
         }

@@ -1,0 +1,148 @@
+//! New workspaces that go on from a snapshot.
+
+use super::{BUNDLE_PREFIX, Restoring, WORKSPACE_DISK};
+use crate::clone::make_parent;
+use crate::supervisor::StartReport;
+use crate::{Client, Error, StartOptions};
+use microagent_protocol::FaultReport;
+use microagent_state::snapshot::SnapshotRef;
+use microagent_state::{DiskSource, ForwardRecord, Name, Phase, SecretsRecord, Workspace, WorkspaceRecord};
+use serde::Serialize;
+
+/// Most workspaces of one call.
+const MAX_FORKS: usize = 1000;
+
+/// Options of [`Client::fork`].
+#[derive(Clone, Debug, Default)]
+pub struct ForkOptions {
+    /// Names of the new workspaces; where there are fewer than `count`, the others are called after the snapshot's workspace.
+    pub names: Vec<Name>,
+    /// How many there are to be.
+    pub count: usize,
+    /// Whether they are given the secrets and credentials of the snapshot's workspace. Without it they have none.
+    pub secrets: bool,
+    /// Ports of the host that lead into them. Those of the snapshot's workspace are its own.
+    pub forwards: Vec<ForwardRecord>,
+    /// How they are started.
+    pub start: StartOptions,
+}
+
+/// What became of a workspace that was to go on from a snapshot.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forked {
+    /// Its name.
+    pub workspace: Name,
+    /// How it was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<StartReport>,
+    /// Why it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<FaultReport>,
+}
+
+impl Client {
+    /// Makes workspaces that go on from a snapshot, all at once, each as somebody of its own. Those that could not be started are not there.
+    /// Of a snapshot without memory, they are made and not started.
+    pub fn fork(&self, from: &SnapshotRef, options: &ForkOptions) -> Result<Vec<Forked>, Error> {
+        let count = options.count.max(options.names.len());
+        if count == 0 || count > MAX_FORKS {
+            let reason = format!("it is between 1 and {MAX_FORKS}");
+            return Err(Error::BadOption { option: "count", value: count.to_string(), reason });
+        }
+        if count > 1 && options.forwards.iter().any(|forward| forward.host_port != 0) {
+            let reason = "one port of the host leads to one workspace: use port 0".to_owned();
+            return Err(Error::BadOption { option: "publish", value: count.to_string(), reason });
+        }
+        let restoring = Restoring::open(self, from)?;
+        let names = self.names(&from.workspace, count, &options.names)?;
+        // Side by side: much of what each does is waiting.
+        let forks = std::thread::scope(|scope| {
+            let forks: Vec<_> =
+                names.into_iter().map(|name| scope.spawn(|| self.fork_one(&restoring, name, options))).collect();
+            forks.into_iter().map(|fork| fork.join().expect("a fork does not panic")).collect()
+        });
+        Ok(forks)
+    }
+
+    /// Names for all of them: those that are given, and others that are free.
+    fn names(&self, after: &Name, count: usize, given: &[Name]) -> Result<Vec<Name>, Error> {
+        let mut names = given.to_vec();
+        let taken = self.state().names()?;
+        if let Some(taken) = names.iter().find(|name| taken.contains(name)) {
+            return Err(microagent_state::Error::Exists { name: taken.to_string() }.into());
+        }
+        let mut number = 0;
+        while names.len() < count {
+            number += 1;
+            let suffix = format!("-fork-{number}");
+            let stem: String = after.as_str().chars().take(Name::MAX - suffix.len()).collect();
+            let name = Name::new(format!("{stem}{suffix}"))?;
+            if !taken.contains(&name) && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn fork_one(&self, restoring: &Restoring, name: Name, options: &ForkOptions) -> Forked {
+        let made = self.make_fork(restoring, &name, options);
+        let outcome = made.and_then(|()| {
+            if !restoring.has_machine() {
+                return Ok(None);
+            }
+            let start = StartOptions { from_snapshot: Some(restoring.reference()), ..options.start.clone() };
+            self.start(&name, &start).map(Some).inspect_err(|_| {
+                // It never was anything but a copy. What cannot be removed now, `gc` will.
+                let _ = self.state().acquire(&name).and_then(Workspace::remove);
+            })
+        });
+        match outcome {
+            Ok(started) => Forked { workspace: name, started, error: None },
+            Err(error) => Forked { workspace: name, started: None, error: Some(error.report()) },
+        }
+    }
+
+    /// Makes the workspace, with its disks. Until its machine runs it is one that goes with whoever makes it.
+    fn make_fork(&self, restoring: &Restoring, name: &Name, options: &ForkOptions) -> Result<(), Error> {
+        let workspace = self.state().create(name)?;
+        self.fill_fork(restoring, &workspace, options).inspect_err(|_| {
+            let _ = self.state().find(name).map(|_| ());
+        })
+    }
+
+    fn fill_fork(&self, restoring: &Restoring, workspace: &Workspace, options: &ForkOptions) -> Result<(), Error> {
+        restoring.write_disk(WORKSPACE_DISK, &workspace.disk())?;
+        let now = jiff::Timestamp::now();
+        let then = &restoring.manifest().record;
+        let mut record = WorkspaceRecord {
+            name: workspace.name().clone(),
+            created_at: now,
+            updated_at: now,
+            origin: Some(restoring.reference()),
+            forwards: options.forwards.clone(),
+            error: None,
+            session: None,
+            ..then.clone()
+        };
+        if !options.secrets {
+            (record.secrets, record.swaps) = (SecretsRecord::default(), serde_json::Value::Null);
+        }
+        if record.hostname == then.name.to_hostname() {
+            record.hostname = workspace.name().to_hostname();
+        }
+        for disk in &mut record.disks {
+            let DiskSource::Bundle { path: Some(path), .. } = &mut disk.source else { continue };
+            let copy = workspace.path().join("disks").join(format!("{}.ext4", disk.name));
+            make_parent(&copy)?;
+            restoring.write_disk(&format!("{BUNDLE_PREFIX}{}", disk.name), &copy)?;
+            *path = copy;
+        }
+        // One that has a machine to go on from is nothing without it.
+        let has_machine = restoring.has_machine();
+        record.phase = if has_machine { Phase::Starting } else { Phase::Prepared };
+        record.disposable = has_machine;
+        workspace.store(&record)?;
+        let cause = self.cause(Some(format!("a copy of snapshot `{}`", restoring.reference())));
+        Ok(workspace.note(&record, "forked", cause)?)
+    }
+}

@@ -1,0 +1,190 @@
+//! A machine that stands still: because its workspace is paused, or while it is written down.
+//!
+//! First the guest agent is asked to be quiet, so that nothing is on its way between it and its supervisor; then the processors are stopped.
+//! Who has something to send to the guest waits meanwhile. A guest that does not answer is paused all the same: its bytes wait in a socket
+//! then. It cannot be written down, because whoever goes on from that would meet it in the middle of a word.
+
+use super::desk::TakenAnswerer;
+use super::{Happening, PAUSE_LIMIT, Supervisor, cause};
+use crate::Error;
+use crate::snapshot::{Captured, Taking, Wanted};
+use microagent_machine::channel::{Held, Input};
+use microagent_protocol::supervisor::{Because, Taken};
+use microagent_state::Phase;
+use microagent_state::snapshot::SnapshotKind;
+use std::io::Write;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the guest may take to be quiet before it is paused, and before it is written down.
+const PAUSE_QUIET_LIMIT: Duration = Duration::from_secs(10);
+const SNAPSHOT_QUIET_LIMIT: Duration = Duration::from_mins(1);
+
+/// What a secret on its way into the guest has passed through is written over by what is sent after it: the buffers of the port hold half of
+/// this.
+const FILLER: usize = 1 << 20;
+const FILLER_PIECE: usize = 128 << 10;
+
+/// What there is to know of a machine that stands still, or is about to.
+#[derive(Default)]
+pub(super) struct Standstill {
+    /// The quiet guest of a paused workspace.
+    held: Option<Held>,
+    /// Secrets were removed from the guest.
+    is_purged: bool,
+    /// Snapshots that are being written.
+    publishing: Vec<JoinHandle<()>>,
+}
+
+/// What became of a snapshot.
+pub(super) struct Published {
+    outcome: Result<Taken, Error>,
+    because: Because,
+}
+
+impl Standstill {
+    /// Leaves the guest as it is: its machine ends.
+    pub(super) fn let_die(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.let_die();
+        }
+    }
+}
+
+impl Supervisor {
+    /// Stops the processors until somebody has them go on.
+    pub(super) fn pause(&mut self, because: Because) -> Result<(), Error> {
+        self.check(Phase::Running, "pause")?;
+        self.desk.set_phase(Phase::Paused);
+        let channel = self.session.machine().channel().clone();
+        // One that does not answer stands still all the same.
+        let held = channel.hold(false, Instant::now() + PAUSE_QUIET_LIMIT).ok();
+        if let Err(error) = self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT) {
+            self.desk.set_phase(Phase::Running);
+            return Err(error.into());
+        }
+        self.standstill.held = held;
+        Ok(self.workspace.enter(&mut self.record, Phase::Paused, cause(because))?)
+    }
+
+    pub(super) fn resume(&mut self, because: Because) -> Result<(), Error> {
+        self.check(Phase::Paused, "resume")?;
+        self.go_on()?;
+        self.desk.set_phase(Phase::Running);
+        Ok(self.workspace.enter(&mut self.record, Phase::Running, cause(because))?)
+    }
+
+    /// Has the processors go on, and the guest, with its clock set and its secrets back.
+    pub(super) fn go_on(&mut self) -> Result<(), Error> {
+        self.session.machine_mut().resume(Instant::now() + PAUSE_LIMIT)?;
+        if let Some(held) = self.standstill.held.take() {
+            let limit = Instant::now() + PAUSE_LIMIT;
+            let epoch_ns = held.epoch_ns(limit)?;
+            held.proceed(epoch_ns, limit)?;
+        }
+        if std::mem::take(&mut self.standstill.is_purged) {
+            self.session.entrust(&self.record)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the machine down. Whoever asked is answered when it is a snapshot; the machine goes on before that.
+    pub(super) fn snapshot(&mut self, wanted: Wanted, because: Because, answerer: TakenAnswerer) {
+        let begun = self.take(wanted);
+        let (captured, pause) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return answerer(Err(error)),
+        };
+        let told = self.told.clone();
+        let publishing = std::thread::spawn(move || {
+            let outcome = captured.publish(pause).map(|(snapshot, note)| Taken {
+                tag: snapshot.manifest().tag.to_string(),
+                pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
+                note,
+            });
+            let _ = told.send(Happening::Published(Box::new(Published { outcome, because }), answerer));
+        });
+        self.standstill.publishing.retain(|publishing| !publishing.is_finished());
+        self.standstill.publishing.push(publishing);
+    }
+
+    fn take(&mut self, wanted: Wanted) -> Result<(Captured, Duration), Error> {
+        let was = self.desk.phase();
+        if !matches!(was, Phase::Running | Phase::Paused) {
+            let name = self.record.name.to_string();
+            return Err(Error::WrongState { name, state: was, doing: "take a snapshot of" });
+        }
+        let is_forensic = wanted.kind == SnapshotKind::Forensic;
+        let taking = Taking::prepare(&self.client, &self.parts, &self.workspace, &self.record, &self.session, wanted)?;
+        if is_forensic {
+            return self.take_evidence(taking);
+        }
+        let purges = self.session.outfit().has_secret_files() && !self.standstill.is_purged;
+        if was == Phase::Paused && (purges || self.standstill.held.is_none()) {
+            // It has to do something for it, and is stopped again.
+            self.go_on()?;
+        }
+        if self.standstill.held.is_none() {
+            self.fall_quiet(purges)?;
+        }
+        let begun = Instant::now();
+        let outcome = self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT).map_err(Error::from);
+        let outcome = outcome.and_then(|()| {
+            let processes = self.desk.processes.parts(self.service.as_deref());
+            taking.capture(&self.parts, &mut self.session, processes, true, Instant::now() + PAUSE_LIMIT)
+        });
+        if was == Phase::Running {
+            self.go_on()?;
+        }
+        Ok((outcome?, begun.elapsed()))
+    }
+
+    /// Asks the guest to be quiet, without its secrets if it has any.
+    fn fall_quiet(&mut self, purges: bool) -> Result<(), Error> {
+        let channel = self.session.machine().channel().clone();
+        if purges {
+            for _ in 0..FILLER / FILLER_PIECE {
+                // Nobody in the guest knows the stream, so it is dropped there.
+                let mut filler: Input = channel.input();
+                filler.write_all(&[0; FILLER_PIECE]).map_err(|_| microagent_machine::Error::GuestLost)?;
+            }
+        }
+        self.standstill.held = Some(channel.hold(purges, Instant::now() + SNAPSHOT_QUIET_LIMIT)?);
+        self.standstill.is_purged = purges;
+        Ok(())
+    }
+
+    /// Writes the machine down as it is, and leaves it standing.
+    fn take_evidence(&mut self, taking: Taking) -> Result<(Captured, Duration), Error> {
+        let begun = Instant::now();
+        self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT)?;
+        let processes = self.desk.processes.parts(self.service.as_deref());
+        let purged = !self.session.outfit().has_secret_files();
+        let captured =
+            taking.capture(&self.parts, &mut self.session, processes, purged, Instant::now() + PAUSE_LIMIT)?;
+        Ok((captured, begun.elapsed()))
+    }
+
+    /// Writes down that a snapshot is there, and tells whoever asked for it.
+    pub(super) fn published(&mut self, published: Published, answerer: TakenAnswerer) {
+        let Published { outcome, because } = published;
+        if let Ok(taken) = &outcome {
+            let what = format!("snapshot `{}`", taken.tag);
+            let because = Because { reason: because.reason.or(Some(what)), ..because };
+            self.note_failure(|supervisor| supervisor.workspace.note(&supervisor.record, "snapshot", cause(because)));
+        }
+        answerer(outcome);
+    }
+
+    /// Waits for snapshots that are being written.
+    pub(super) fn finish_snapshots(&mut self) {
+        for publishing in std::mem::take(&mut self.standstill.publishing) {
+            let _ = publishing.join();
+        }
+        while let Ok(happening) = self.happenings.try_recv() {
+            if let Happening::Published(published, answerer) = happening {
+                self.published(*published, answerer);
+            }
+        }
+    }
+}
