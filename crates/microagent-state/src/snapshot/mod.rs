@@ -31,3 +31,6 @@ pub use staged::Staged;
 pub use store::{Snapshot, SnapshotStore};
 pub use tag::{SnapshotRef, Tag};
 pub use usage::{References, Usage};
+
+#[cfg(test)]
+mod tests;
