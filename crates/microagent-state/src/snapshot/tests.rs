@@ -42,7 +42,7 @@ impl Scratch {
         let memory = tempfile::tempfile_in(self.dir.path()).unwrap();
         memory.write_all_at(&vec![byte; 300 << 12], 0).unwrap();
         let layers = staged.layers().write(&memory, None, parents)?;
-        std::fs::write(staged.path().join("state"), [byte; 70_000]).map_err(Error::io("write", staged.path()))?;
+        std::fs::write(staged.path().join("state"), vec![byte; 70_000]).map_err(Error::io("write", staged.path()))?;
         std::fs::write(staged.path().join("authority.pem"), "pem").map_err(Error::io("write", staged.path()))?;
         Ok(manifest(layers))
     }
@@ -116,7 +116,7 @@ fn a_snapshot_is_given_back_as_it_was_kept() {
     let opened = scratch.store("a").open(&tag("v1")).unwrap();
     assert_eq!(opened.manifest(), published.manifest());
     assert_eq!(opened.reference().to_string(), "a:v1");
-    assert_eq!(std::fs::read(opened.file("state").unwrap()).unwrap(), [7; 70_000]);
+    assert_eq!(std::fs::read(opened.file("state").unwrap()).unwrap(), vec![7; 70_000]);
     assert_eq!(opened.file("snapshot.json"), None);
     let machine = opened.manifest().machine.as_ref().unwrap();
     let into = tempfile::tempfile().unwrap();
@@ -460,7 +460,7 @@ fn makers_and_sweepers_at_once_lose_nothing() {
         });
         let outcomes: Vec<_> = makers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         done.store(true, std::sync::atomic::Ordering::Relaxed);
-        outcomes.into_iter().for_each(|outcome| outcome.unwrap());
+        outcomes.into_iter().collect::<Result<(), _>>().unwrap();
     });
     for name in ["a", "b"] {
         assert_eq!(scratch.entries(name), ["v10", "v11"]);

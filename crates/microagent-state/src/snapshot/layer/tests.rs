@@ -322,7 +322,7 @@ fn layer_figures() {
     timed("first, 60 MiB of 256", &mut || base = writing.write(&file, None, &[]).unwrap());
     timed("nothing changed", &mut || assert_eq!(writing.write(&file, None, &base).unwrap(), base));
     for at in 0..3000u64 {
-        file.write_all_at(&at.to_le_bytes(), (at % 20 * 12 << 20) + at * 37 % 768 * BLOCK).unwrap();
+        file.write_all_at(&at.to_le_bytes(), ((at % 20 * 12) << 20) + (at * 37 % 768) * BLOCK).unwrap();
     }
     let mut chain = Vec::new();
     timed("12 MiB changed in scattered blocks", &mut || chain = writing.write(&file, None, &base).unwrap());
