@@ -206,8 +206,8 @@ impl Fault for Error {
             Error::SnapshotInUse { .. } => "snapshot_in_use",
             Error::SnapshotDamaged { .. } => "snapshot_damaged",
             Error::SnapshotNewer { .. } => "snapshot_newer",
-            Error::LayerDamaged { .. } => "layer_damaged",
-            Error::LayerNewer { .. } => "layer_newer",
+            Error::LayerDamaged { .. } => "snapshot_layer_damaged",
+            Error::LayerNewer { .. } => "snapshot_layer_newer",
             Error::BadRecord { .. } => "record_invalid",
             Error::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "no_space",

@@ -425,7 +425,7 @@ fn a_manifest_is_published_with_its_layers_or_not_at_all() {
     let staged = scratch.store("a").stage(&tag("v1")).unwrap();
     let layer = LayerId::try_from("0".repeat(64)).unwrap();
     let error = staged.publish(manifest(vec![layer])).unwrap_err();
-    assert_eq!(error.code(), "layer_damaged");
+    assert_eq!(error.code(), "snapshot_layer_damaged");
     assert!(scratch.entries("a").is_empty());
 }
 
