@@ -10,9 +10,9 @@
 //! Numbers are little-endian. The name of the layer is the SHA-256 of the header and all that comes after the data, so that a manifest
 //! which names a layer vouches for all of it, and a MiB of it can be verified without the rest.
 //!
-//! SHA-256 is the digest of everything else here, and fast enough: 1.6 GB/s on one processor that has instructions for it, and pieces are
-//! digested by several processors. One file rather than two is one file to flush and to rename. Data is packed rather than at the offset it has in the
-//! whole file: it is then read and written in large pieces however scattered it was, and nothing has to be told of holes.
+//! SHA-256 is the digest of everything else here, and fast enough where processors have instructions for it: 60 MiB took 52 ms of one. One file
+//! rather than two is one file to flush and to rename. Data is packed rather than at the offset it has in the whole file: it is then read and
+//! written in large pieces however scattered it was, and nothing has to be told of holes.
 
 use super::{LayerId, path_of};
 use crate::Error;
