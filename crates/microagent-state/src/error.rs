@@ -206,8 +206,8 @@ impl Fault for Error {
             Error::SnapshotInUse { .. } => "snapshot_in_use",
             Error::SnapshotDamaged { .. } => "snapshot_damaged",
             Error::SnapshotNewer { .. } => "snapshot_newer",
-            Error::LayerDamaged { .. } => "layer_damaged",
-            Error::LayerNewer { .. } => "layer_newer",
+            Error::LayerDamaged { .. } => "snapshot_layer_damaged",
+            Error::LayerNewer { .. } => "snapshot_layer_newer",
             Error::BadRecord { .. } => "record_invalid",
             Error::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "no_space",
@@ -219,17 +219,23 @@ impl Fault for Error {
 
     fn kind(&self) -> FaultKind {
         match self {
-            Error::BadName { .. } | Error::NoStateDir | Error::BadVolumeName { .. } | Error::VolumeShrink { .. } => {
-                FaultKind::Usage
+            Error::BadName { .. }
+            | Error::NoStateDir
+            | Error::BadVolumeName { .. }
+            | Error::VolumeShrink { .. }
+            | Error::BadTag { .. }
+            | Error::BadSnapshotRef { .. } => FaultKind::Usage,
+            Error::NotFound { .. } | Error::VolumeNotFound { .. } | Error::SnapshotNotFound { .. } => {
+                FaultKind::NotFound
             }
-            Error::NotFound { .. } | Error::VolumeNotFound { .. } => FaultKind::NotFound,
-            Error::Exists { .. } | Error::InUse { .. } | Error::VolumeExists { .. } | Error::VolumeInUse { .. } => {
-                FaultKind::Conflict
-            }
-            Error::VolumeDeclared { .. } | Error::DiskInUse { .. } => FaultKind::Conflict,
-            Error::BadTag { .. } | Error::BadSnapshotRef { .. } => FaultKind::Usage,
-            Error::SnapshotNotFound { .. } => FaultKind::NotFound,
-            Error::SnapshotExists { .. } | Error::SnapshotInUse { .. } => FaultKind::Conflict,
+            Error::Exists { .. }
+            | Error::InUse { .. }
+            | Error::VolumeExists { .. }
+            | Error::VolumeInUse { .. }
+            | Error::VolumeDeclared { .. }
+            | Error::DiskInUse { .. }
+            | Error::SnapshotExists { .. }
+            | Error::SnapshotInUse { .. } => FaultKind::Conflict,
             Error::SnapshotNewer { .. } | Error::LayerNewer { .. } => FaultKind::Unsupported,
             Error::SnapshotDamaged { .. } | Error::LayerDamaged { .. } | Error::BadRecord { .. } => FaultKind::Invalid,
             Error::Io { source, .. } => match source.kind() {

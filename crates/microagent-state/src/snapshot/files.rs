@@ -1,6 +1,6 @@
 //! The small files of a snapshot, and their digests.
 
-use super::Manifest;
+use super::{Manifest, hex};
 use crate::Error;
 use crate::record::Record;
 use rustix::fs::OFlags;
@@ -62,5 +62,5 @@ fn digest(mut file: File) -> io::Result<String> {
             read => digest.update(&buffer[..read]),
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&digest.finalize()))
 }

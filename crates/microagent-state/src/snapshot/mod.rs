@@ -25,9 +25,22 @@ mod store;
 mod tag;
 mod usage;
 
+use std::fmt::Write as _;
+
 pub use layer::{LayerId, Layers, MAX_CHAIN, Swept, Writing};
 pub use manifest::{Base, DiskPart, Machine, Manifest, ProcessPart, SnapshotKind};
 pub use staged::Staged;
-pub use store::{Snapshot, SnapshotStore};
+pub use store::{Listed, Snapshot, SnapshotStore};
 pub use tag::{SnapshotRef, Tag};
 pub use usage::{References, Usage};
+
+/// Bytes as text.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes it all");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;

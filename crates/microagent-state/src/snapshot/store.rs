@@ -23,6 +23,9 @@ impl StateDir {
     }
 }
 
+/// A tag, and the snapshot that has it or why it cannot be opened.
+pub type Listed = (Tag, Result<Snapshot, Error>);
+
 /// The snapshots of one workspace.
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
@@ -111,7 +114,7 @@ impl SnapshotStore {
     }
 
     /// All of them, oldest first, those that cannot be opened last.
-    pub fn list(&self) -> Result<Vec<(Tag, Result<Snapshot, Error>)>, Error> {
+    pub fn list(&self) -> Result<Vec<Listed>, Error> {
         let open = |tag: Tag| {
             let snapshot = self.open(&tag);
             (tag, snapshot)

@@ -10,9 +10,9 @@
 //! Numbers are little-endian. The name of the layer is the SHA-256 of the header and all that comes after the data, so that a manifest
 //! which names a layer vouches for all of it, and a MiB of it can be verified without the rest.
 //!
-//! SHA-256 is the digest of everything else here, and fast enough: 1.6 GB/s on one processor that has instructions for it, and pieces are
-//! digested by several processors. One file rather than two is one file to flush and to rename. Data is packed rather than at the offset it has in the
-//! whole file: it is then read and written in large pieces however scattered it was, and nothing has to be told of holes.
+//! SHA-256 is the digest of everything else here, and fast enough where processors have instructions for it: 60 MiB took 52 ms of one. One file
+//! rather than two is one file to flush and to rename. Data is packed rather than at the offset it has in the whole file: it is then read and
+//! written in large pieces however scattered it was, and nothing has to be told of holes.
 
 use super::{LayerId, path_of};
 use crate::Error;
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Bytes of a block.
 pub(super) const BLOCK: u64 = 4096;
@@ -121,7 +121,7 @@ pub(super) fn damaged(layer: &LayerId, reason: impl Into<String>) -> Error {
     Error::LayerDamaged { layer: layer.clone(), reason: reason.into() }
 }
 
-pub(super) fn not_opened(layer: &LayerId, path: PathBuf, error: io::Error) -> Error {
+pub(super) fn not_opened(layer: &LayerId, path: &Path, error: io::Error) -> Error {
     if error.kind() == ErrorKind::NotFound { damaged(layer, "it is gone") } else { Error::io("open", path)(error) }
 }
 
@@ -134,11 +134,11 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub(super) fn open(id: &LayerId, path: PathBuf) -> Result<Layer, Error> {
+    pub(super) fn open(id: &LayerId, path: &Path) -> Result<Layer, Error> {
         // Something that is no file must not make anybody wait for it.
-        let options = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
-        let file = options.map_err(|error| not_opened(id, path.clone(), error))?;
-        let metadata = file.metadata().map_err(Error::io("look at", &path))?;
+        let options = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
+        let file = options.map_err(|error| not_opened(id, path, error))?;
+        let metadata = file.metadata().map_err(Error::io("look at", path))?;
         if !metadata.is_file() {
             return Err(damaged(id, "it is no file"));
         }

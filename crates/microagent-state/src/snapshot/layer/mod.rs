@@ -24,7 +24,7 @@ use crate::Error;
 use crate::dir::make_private;
 use format::Layer;
 use serde::{Deserialize, Serialize};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -41,9 +41,7 @@ pub struct LayerId(String);
 
 impl LayerId {
     fn of(digest: &[u8]) -> LayerId {
-        let mut hex = String::with_capacity(2 * digest.len());
-        digest.iter().for_each(|byte| write!(hex, "{byte:02x}").expect("a string takes it all"));
-        LayerId(hex)
+        LayerId(super::hex(digest))
     }
 }
 
@@ -97,12 +95,12 @@ impl Layers {
     pub fn bytes(&self, id: &LayerId) -> Result<u64, Error> {
         match std::fs::metadata(self.path(id)) {
             Ok(metadata) => Ok(on_disk(&metadata)),
-            Err(error) => Err(format::not_opened(id, self.path(id), error)),
+            Err(error) => Err(format::not_opened(id, &self.path(id), error)),
         }
     }
 
     fn open(&self, chain: &[LayerId]) -> Result<Vec<Layer>, Error> {
-        chain.iter().map(|id| Layer::open(id, self.path(id))).collect()
+        chain.iter().map(|id| Layer::open(id, &self.path(id))).collect()
     }
 
     fn path(&self, id: &LayerId) -> PathBuf {
