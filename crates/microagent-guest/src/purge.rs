@@ -7,14 +7,18 @@
 use crate::refusal::refusal;
 use microagent_protocol::{Refusal, RefusalCode, SECRETS};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, fstat, openat, statat, unlinkat};
 use rustix::io::{Errno, Result, pwrite};
+use std::mem::MaybeUninit;
 
 /// How often the directory is looked at until it is empty. Somebody who fills it faster does not want to be written down.
 const MOST_ROUNDS: usize = 16;
 
 /// More directories in one another than this are nobody's secrets.
 const MOST_DEPTH: usize = 16;
+
+/// Bytes of a directory's listing that are read at a time.
+const LISTING: usize = 4096;
 
 const ZEROS: [u8; 4096] = [0; 4096];
 
@@ -34,7 +38,9 @@ fn empty(directory: impl AsFd, depth: usize) -> Result<usize> {
     let depth = depth.checked_sub(1).ok_or(Errno::LOOP)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut removed = 0;
-    for entry in Dir::new(openat(&directory, c".", flags, Mode::empty())?)? {
+    let mut buffer = [MaybeUninit::uninit(); LISTING];
+    let mut entries = RawDir::new(openat(&directory, c".", flags, Mode::empty())?, &mut buffer);
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {

@@ -9,9 +9,8 @@ use crate::identity;
 use crate::process::{Process, push_reply};
 use crate::purge::purge;
 use crate::refusal::refusal;
-use crate::requests::not_ready;
+use crate::requests::{MAX_COMMANDS, not_ready};
 use microagent_protocol::{Adopt, Kind, Refusal, RefusalCode, Reply, Wake};
-use std::collections::BTreeSet;
 
 /// Replies that wait for the machine to go on, each with its call.
 pub(crate) type Kept = Vec<(u32, Result<Reply, Refusal>)>;
@@ -111,17 +110,24 @@ impl Agent {
 
 /// Refuses ids that would not tell one from the other.
 fn check_ids(call: u32, adopt: &[Adopt]) -> Result<(), Refusal> {
-    let streams = adopt.iter().flat_map(|adopt| [Some(adopt.stdout), Some(adopt.stderr), adopt.stdin]).flatten();
-    let calls = adopt.iter().map(|adopt| adopt.call).chain([call]);
-    if are_different(adopt.iter().map(|adopt| adopt.was)) && are_different(calls) && are_different(streams) {
-        return Ok(());
+    if adopt.len() > MAX_COMMANDS {
+        return Err(refusal(RefusalCode::BadRequest, format!("{} commands are more than {MAX_COMMANDS}", adopt.len())));
     }
-    Err(refusal(RefusalCode::BadRequest, "the calls and streams of the adopted commands are not all different"))
-}
-
-fn are_different(mut ids: impl Iterator<Item = u32>) -> bool {
-    let mut seen = BTreeSet::new();
-    ids.all(|id| seen.insert(id))
+    let mut ids: [Vec<u32>; 3] = [Vec::new(), vec![call], Vec::new()];
+    for adopt in adopt {
+        let streams = [Some(adopt.stdout), Some(adopt.stderr), adopt.stdin];
+        let more = [&[Some(adopt.was)][..], &[Some(adopt.call)], &streams];
+        for (ids, more) in ids.iter_mut().zip(more) {
+            for id in more.iter().flatten() {
+                if ids.contains(id) {
+                    let what = format!("id {id} is used twice for what is adopted");
+                    return Err(refusal(RefusalCode::BadRequest, what));
+                }
+                ids.push(*id);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn not_quiet() -> Refusal {

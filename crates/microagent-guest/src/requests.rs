@@ -11,7 +11,7 @@ use microagent_protocol::{Boot, Exec, Kind, Recipients, Refusal, RefusalCode, Re
 use serde::{Deserialize, Serialize};
 
 /// Most commands that run at once. Each takes four descriptors and two windows of the agent.
-const MAX_COMMANDS: usize = 1024;
+pub(super) const MAX_COMMANDS: usize = 1024;
 
 impl Agent {
     /// Does what call `call` asks, and queues the reply, now or when it is known.
@@ -19,9 +19,9 @@ impl Agent {
         let result = match parse(payload) {
             Ok(Request::Proceed { epoch_ns }) => self.proceed(call, epoch_ns).map(|()| None),
             Ok(Request::Wake(wake)) => self.wake(call, &wake).map(|()| None),
-            Ok(request) if self.is_quiet() && request != Request::Time => Err(quiet::is_quiet()),
-            Ok(Request::Quiesce { purge }) => self.quiesce(purge).map(Some),
             Ok(Request::Time) => Ok(Some(Reply::Time { monotonic_ns: identity::monotonic_ns() })),
+            Ok(_) if self.is_quiet() => Err(quiet::is_quiet()),
+            Ok(Request::Quiesce { purge }) => self.quiesce(purge).map(Some),
             Ok(Request::Boot(boot)) => self.boot(&boot).map(Some),
             Ok(Request::Exec(exec)) => self.exec(call, &exec).map(|()| None),
             Ok(Request::Signal { process, signal, to }) => self.signal(process, signal, to).map(|()| Some(Reply::Done)),

@@ -110,14 +110,18 @@ fn adopted_commands_go_on_and_are_answered_and_no_others() {
     machine.call(6, &exec("while :; do echo lost || exit; sleep 0.1; done", [50, 51, 52]));
     machine.call(7, &exec("echo ready; exec cat", [60, 61, 62]));
     machine.call(8, &exec("true", [70, 71, 72]));
-    machine.reply(8);
     // All of them are where they are to be.
-    let mut waited: Vec<u32> = vec![21, 32, 42, 51, 61];
+    let mut waited = vec![
+        (Kind::Data, 21),
+        (Kind::Data, 32),
+        (Kind::Data, 42),
+        (Kind::Data, 51),
+        (Kind::Data, 61),
+        (Kind::Reply, 8),
+    ];
     while !waited.is_empty() {
         let frame = machine.receive();
-        if frame.kind == Kind::Data {
-            waited.retain(|stream| *stream != frame.id);
-        }
+        waited.retain(|what| *what != (frame.kind, frame.id));
     }
     machine.send(Kind::Data, 40, b"x");
     machine.send(Kind::Data, 20, b"go\n");

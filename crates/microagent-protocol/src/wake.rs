@@ -33,8 +33,10 @@ pub struct Wake {
 /// Its streams begin anew: each side may send [`INITIAL_CREDIT`](crate::flow::INITIAL_CREDIT) bytes. What had not been sent, or not been
 /// written, is not lost. A stream that has ended ends again, so that nobody waits for it. Where there is no such command, because it had
 /// been answered before, `call` is refused with [`NoSuchProcess`](crate::RefusalCode::NoSuchProcess) and the streams end.
+///
+/// On the wire it is an array of the five, in this order: reading an object would make the agent larger by thousands of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Ids", into = "Ids")]
 pub struct Adopt {
     /// Id of the [`Request::Exec`](crate::Request::Exec) call in the machine's former life.
     pub was: u32,
@@ -46,4 +48,19 @@ pub struct Adopt {
     pub stdout: u32,
     /// Stream for its standard error.
     pub stderr: u32,
+}
+
+/// An [`Adopt`] on the wire.
+type Ids = (u32, u32, Option<u32>, u32, u32);
+
+impl From<Ids> for Adopt {
+    fn from((was, call, stdin, stdout, stderr): Ids) -> Adopt {
+        Adopt { was, call, stdin, stdout, stderr }
+    }
+}
+
+impl From<Adopt> for Ids {
+    fn from(Adopt { was, call, stdin, stdout, stderr }: Adopt) -> Ids {
+        (was, call, stdin, stdout, stderr)
+    }
 }
