@@ -42,8 +42,7 @@ pub enum StartOutcome {
 pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Result<StartReport, Error> {
     let workspace = client.state().find(name)?;
     let state = workspace.status()?.phase;
-    let is_becoming = options.from_snapshot.is_some() && workspace.record()?.disposable;
-    if !state.can_start() && !is_becoming {
+    if !state.can_start() {
         return Err(Error::WrongState { name: name.to_string(), state, doing: "start" });
     }
     let program = program(options.supervisor.as_deref())?;

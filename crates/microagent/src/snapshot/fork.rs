@@ -55,13 +55,15 @@ impl Client {
         }
         let restoring = Restoring::open(self, from)?;
         let names = self.names(&from.workspace, count, &options.names)?;
-        // Side by side: much of what each does is waiting.
-        let forks = std::thread::scope(|scope| {
-            let forks: Vec<_> =
-                names.into_iter().map(|name| scope.spawn(|| self.fork_one(&restoring, name, options))).collect();
-            forks.into_iter().map(|fork| fork.join().expect("a fork does not panic")).collect()
+        // All are made before any is started: a process that is being started holds, for a moment, whatever this one holds.
+        let made = side_by_side(names, |name| {
+            let made = self.make_fork(&restoring, &name, options);
+            (name, made)
         });
-        Ok(forks)
+        Ok(side_by_side(made, |(name, made)| match made.and_then(|()| self.start_fork(&restoring, &name, options)) {
+            Ok(started) => Forked { workspace: name, started, error: None },
+            Err(error) => Forked { workspace: name, started: None, error: Some(error.report()) },
+        }))
     }
 
     /// Names for all of them: those that are given, and others that are free.
@@ -84,30 +86,32 @@ impl Client {
         Ok(names)
     }
 
-    fn fork_one(&self, restoring: &Restoring, name: Name, options: &ForkOptions) -> Forked {
-        let made = self.make_fork(restoring, &name, options);
-        let outcome = made.and_then(|()| {
-            if !restoring.has_machine() {
-                return Ok(None);
-            }
-            let start = StartOptions { from_snapshot: Some(restoring.reference()), ..options.start.clone() };
-            self.start(&name, &start).map(Some).inspect_err(|_| {
-                // It never was anything but a copy. What cannot be removed now, `gc` will.
-                let _ = self.state().acquire(&name).and_then(Workspace::remove);
-            })
-        });
-        match outcome {
-            Ok(started) => Forked { workspace: name, started, error: None },
-            Err(error) => Forked { workspace: name, started: None, error: Some(error.report()) },
+    fn start_fork(
+        &self,
+        restoring: &Restoring,
+        name: &Name,
+        options: &ForkOptions,
+    ) -> Result<Option<StartReport>, Error> {
+        if !restoring.has_machine() {
+            return Ok(None);
         }
+        let start = StartOptions { from_snapshot: Some(restoring.reference()), ..options.start.clone() };
+        self.start(name, &start).map(Some).inspect_err(|_| {
+            // It never was anything but a copy. What cannot be removed now, `gc` will.
+            let _ = self.state().acquire(name).and_then(Workspace::remove);
+        })
     }
 
     /// Makes the workspace, with its disks. Until its machine runs it is one that goes with whoever makes it.
     fn make_fork(&self, restoring: &Restoring, name: &Name, options: &ForkOptions) -> Result<(), Error> {
         let workspace = self.state().create(name)?;
-        self.fill_fork(restoring, &workspace, options).inspect_err(|_| {
-            let _ = self.state().find(name).map(|_| ());
-        })
+        match self.fill_fork(restoring, &workspace, options) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let _ = workspace.remove();
+                Err(error)
+            }
+        }
     }
 
     fn fill_fork(&self, restoring: &Restoring, workspace: &Workspace, options: &ForkOptions) -> Result<(), Error> {
@@ -145,4 +149,13 @@ impl Client {
         let cause = self.cause(Some(format!("a copy of snapshot `{}`", restoring.reference())));
         Ok(workspace.note(&record, "forked", cause)?)
     }
+}
+
+/// Does something with each, on threads of their own: much of it is waiting.
+fn side_by_side<T: Send, U: Send>(all: Vec<T>, act: impl Fn(T) -> U + Sync) -> Vec<U> {
+    std::thread::scope(|scope| {
+        let act = &act;
+        let threads: Vec<_> = all.into_iter().map(|one| scope.spawn(move || act(one))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("what is done does not panic")).collect()
+    })
 }

@@ -87,6 +87,10 @@ pub(crate) fn serve(
     let begun = Instant::now();
     let workspace = client.state().acquire(name)?;
     let mut record = workspace.record()?;
+    if options.from_snapshot.is_some() && record.disposable {
+        // Whoever made it left it so that it goes if this process does not come.
+        record.phase = Phase::Prepared;
+    }
     workspace.heal(&mut record, Cause::of("supervisor"))?;
     let restoring = options.from_snapshot.as_ref().map(|from| Restoring::open(client, from)).transpose()?;
     if !record.phase.can_start() {
