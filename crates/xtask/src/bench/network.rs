@@ -174,20 +174,17 @@ struct Network<'a> {
 impl Network<'_> {
     /// A run of a Python script, on the host of the internet.
     fn python(&self, flags: &[&str], script: &str, argument: &str) -> Command {
-        self.command(flags, &self.bench.debian, &["python3", "-c", script, argument])
-    }
-
-    fn command(&self, flags: &[&str], image: &str, arguments: &[&str]) -> Command {
         let product = &self.bench.microagent;
         let mut command = self.internet.host_command(&product.program().display().to_string());
         let state = product.state().display().to_string();
+        // A script that fails is to be seen.
         command.args(["--state-dir", &state, "run", "--quiet", "--propagate-exit-code", "--memory", "1g"]).args(flags);
-        command.arg(image).args(arguments);
+        command.arg(&self.bench.debian).args(["python3", "-c", script, argument]);
         command.env("MICROAGENT_REHEARSAL", "off").env("SSL_CERT_FILE", self.internet.ca_file());
         command
     }
 
-    /// The same run with QEMU's own network.
+    /// The same with QEMU's own network.
     fn on_the_other_side(&self, script: &str, argument: &str) -> Command {
         let mut command = self.python(&["--cold"], script, argument);
         command.env("MICROAGENT_QEMU", &self.other);
