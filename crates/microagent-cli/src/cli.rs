@@ -100,6 +100,8 @@ pub(crate) enum Verb {
     Supervise(verbs::supervise::Args),
     Apply(verbs::apply::Args),
     Clone(verbs::clone::Args),
+    #[command(visible_alias = "snapshots")]
+    Snapshot(verbs::snapshot::Args),
     Exec(verbs::exec::Args),
     Connect(verbs::connect::Args),
     Cp(verbs::cp::Args),
@@ -158,6 +160,7 @@ impl Verb {
             Verb::Supervise(args) => args.run(context),
             Verb::Apply(args) => args.run(context),
             Verb::Clone(args) => args.run(context),
+            Verb::Snapshot(args) => args.run(context),
             Verb::Exec(args) => args.run(context),
             Verb::Connect(args) => args.run(context),
             Verb::Cp(args) => args.run(context),

@@ -22,6 +22,22 @@ pub(crate) fn workspaces() -> Vec<CompletionCandidate> {
         .collect()
 }
 
+/// The snapshots of all workspaces, as `NAME:TAG`.
+pub(crate) fn snapshots() -> Vec<CompletionCandidate> {
+    let state = client().map(|client| client.state().clone());
+    let manifests = state.and_then(|state| state.manifests().ok()).unwrap_or_default();
+    let candidate = |manifest: microagent::SnapshotManifest| {
+        let reference = format!("{}:{}", manifest.workspace, manifest.tag);
+        CompletionCandidate::new(reference).help(manifest.comment.map(Into::into))
+    };
+    manifests.into_iter().flatten().map(candidate).collect()
+}
+
+/// What names a snapshot can begin with, or be.
+pub(crate) fn workspaces_and_snapshots() -> Vec<CompletionCandidate> {
+    workspaces().into_iter().chain(snapshots()).collect()
+}
+
 /// The names of local images.
 pub(crate) fn images() -> Vec<CompletionCandidate> {
     let images = client().and_then(|client| client.images().list().ok()).unwrap_or_default();

@@ -596,7 +596,9 @@ impl Fault for Error {
                 _ if *doing == "delete" => {
                     format!("`microagent delete {name} --yes` halts it first, `--force` kills it")
                 }
-                state if *doing == "clone" && state.is_live() => format!("halt it with `microagent halt {name}`"),
+                state if matches!(*doing, "clone" | "restore") && state.is_live() => {
+                    format!("halt it with `microagent halt {name}`")
+                }
                 microagent_state::Phase::Paused => format!("resume it with `microagent resume {name}`"),
                 state if state.can_start() => format!("start it with `microagent start {name}`"),
                 _ => format!("see its history with `microagent events {name}`"),

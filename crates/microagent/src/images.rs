@@ -87,7 +87,7 @@ impl Client {
         Ok(Rootfs { path: options.out.clone(), format: built.format, size: built.size, image: image.pinned() })
     }
 
-    /// The manifests workspaces were made from. A record that cannot be read is an error: what it needs must not be removed.
+    /// The manifests workspaces were made from, as they are and as their snapshots have them. A record that cannot be read is an error: what it needs must not be removed.
     fn used_images(&self) -> Result<HashSet<String>, Error> {
         let mut used = HashSet::new();
         for name in self.state().names()? {
@@ -99,6 +99,10 @@ impl Client {
                 Err(microagent_state::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        // What goes on from a snapshot needs the base that was under it then.
+        for manifest in self.state().manifests()? {
+            used.insert(manifest?.record.image_digest);
         }
         Ok(used)
     }

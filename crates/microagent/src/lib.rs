@@ -89,7 +89,9 @@ pub use prepare::{Prepared, TemplateOptions};
 pub use profile::Profile;
 pub use progress::{Event, Progress, Silent};
 pub use run::{ImageSummary, Response, RunReport};
-pub use snapshot::{ForkOptions, Forked, SnapshotDetails, SnapshotOptions, SnapshotReport, SnapshotSummary};
+pub use snapshot::{
+    DisksRestored, ForkOptions, Forked, Quarantined, SnapshotDetails, SnapshotOptions, SnapshotReport, SnapshotSummary,
+};
 pub use spec::WorkspaceSpec;
 pub use stats::WorkspaceStats;
 pub use status::{Readiness, Ready, RootfsUsage, WorkspaceStatus};
@@ -111,7 +113,9 @@ pub use microagent_protocol::{
     supervisor as protocol,
 };
 pub use microagent_secret::{Binding, Reference};
-pub use microagent_state::snapshot::{Manifest as SnapshotManifest, SnapshotKind, SnapshotRef, Tag};
+pub use microagent_state::snapshot::{
+    DiskPart as SnapshotDisk, Manifest as SnapshotManifest, SnapshotKind, SnapshotRef, Tag,
+};
 pub use microagent_state::{
     Cause, Collected, DiskRecord, DiskSource, Event as WorkspaceEvent, ForwardRecord, Health, MediationRecord,
     MountMode, Name, Phase, Resources, ResultRecord, Verification, VolumeName, WorkspaceRecord,

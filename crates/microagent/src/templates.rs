@@ -4,6 +4,7 @@ use crate::{Client, Error};
 use microagent_machine::agent;
 use microagent_machine::initramfs::Initramfs;
 use microagent_machine::template::{MemoryPlace, TemplatePrune, TemplateSummary, TemplatesPruned};
+use microagent_state::Name;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,8 +22,12 @@ pub struct DiskUsage {
     pub templates: Usage,
     /// RAM of templates that is kept in memory and not on disk.
     pub template_memory: Usage,
-    /// Workspaces.
+    /// Workspaces, without their snapshots.
     pub workspaces: Usage,
+    /// Snapshots: what they have alone, and the layers they share.
+    pub snapshots: Usage,
+    /// RAM of what machines go on from that were snapshots, kept in memory and not on disk.
+    pub snapshot_memory: Usage,
     /// Volumes.
     pub volumes: Usage,
 }
@@ -49,11 +54,20 @@ impl Client {
         Ok(pruned.map_err(microagent_machine::Error::from)?)
     }
 
-    /// What everything in the state directory takes, and the templates in memory with it.
+    /// What everything in the state directory takes, and what is in memory of templates and snapshots with it.
     pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
         let root = self.state().root();
-        let in_memory: Vec<_> =
-            self.templates()?.into_iter().filter(|template| template.memory == MemoryPlace::Tmpfs).collect();
+        let in_memory = |templates: Vec<TemplateSummary>| {
+            let in_memory = templates.iter().filter(|template| template.memory == MemoryPlace::Tmpfs);
+            in_memory.fold(Usage::default(), |usage, template| Usage {
+                count: usage.count + 1,
+                bytes: usage.bytes + template.memory_bytes,
+            })
+        };
+        let captures = self.capture_store().list(&[]).map_err(microagent_machine::Error::from)?;
+        let names = self.state().names()?;
+        let own = |name: &Name| blocks_below(&self.state().snapshots(name).directory());
+        let of_snapshots: u64 = names.iter().map(own).sum();
         Ok(DiskUsage {
             images: Usage { count: self.images().list()?.len() as u64, bytes: blocks_below(&root.join("images")) },
             kernels: Usage {
@@ -64,14 +78,16 @@ impl Client {
                 count: self.templates()?.len() as u64,
                 bytes: blocks_below(self.template_store().path()),
             },
-            template_memory: Usage {
-                count: in_memory.len() as u64,
-                bytes: in_memory.iter().map(|template| template.memory_bytes).sum(),
-            },
+            template_memory: in_memory(self.templates()?),
             workspaces: Usage {
-                count: self.state().names()?.len() as u64,
-                bytes: blocks_below(&root.join("workspaces")),
+                count: names.len() as u64,
+                bytes: blocks_below(&root.join("workspaces")).saturating_sub(of_snapshots),
             },
+            snapshots: Usage {
+                count: self.state().manifests()?.len() as u64,
+                bytes: of_snapshots + blocks_below(&root.join("layers")) + blocks_below(self.capture_store().path()),
+            },
+            snapshot_memory: in_memory(captures),
             volumes: Usage { count: self.state().volumes()?.len() as u64, bytes: blocks_below(&root.join("volumes")) },
         })
     }

@@ -59,6 +59,14 @@ pub struct Deleted {
     pub workspace: Name,
     /// Whether it was there.
     pub deleted: bool,
+    /// How many snapshots went with it.
+    #[serde(skip_serializing_if = "is_none")]
+    pub snapshots: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What [`Client::collect_garbage`] did.
@@ -73,6 +81,8 @@ pub struct Garbage {
     pub kernels: Vec<PathBuf>,
     /// Bytes of templates that were not finished, and of RAM of templates that are no more.
     pub template_bytes: u64,
+    /// Bytes of what machines were restored from, of snapshots that are no more.
+    pub capture_bytes: u64,
 }
 
 impl Garbage {
@@ -82,6 +92,7 @@ impl Garbage {
             && self.image_bytes == 0
             && self.kernels.is_empty()
             && self.template_bytes == 0
+            && self.capture_bytes == 0
     }
 }
 
@@ -121,9 +132,9 @@ impl Client {
         })
     }
 
-    /// Removes a workspace and its disk. One that is not there is no error; one that runs is, unless `options` say how to end it.
+    /// Removes a workspace with its disk and its snapshots; what went on from those stays. One that is not there is no error; one that runs is, unless `options` say how to end it.
     pub fn delete(&self, name: &Name, options: &DeleteOptions) -> Result<Deleted, Error> {
-        let report = |deleted| Deleted { workspace: name.clone(), deleted };
+        let report = |deleted| Deleted { workspace: name.clone(), deleted, snapshots: 0 };
         let state = match self.state().find(name).and_then(|workspace| workspace.status()) {
             // A run and the set-up of a new workspace end by themselves or with their process: nobody there takes orders.
             Ok(record) if record.phase.is_live() && record.session.is_none() => {
@@ -157,21 +168,32 @@ impl Client {
                     let state = Phase::Quarantined;
                     return Err(Error::WrongState { name: name.to_string(), state, doing: "delete" });
                 }
-                workspace.remove().map(|()| report(true)).map_err(Error::from)
+                let snapshots = self.leaving(name);
+                workspace.remove()?;
+                let report = Deleted { snapshots: snapshots.count, ..report(true) };
+                snapshots.left();
+                Ok(report)
             }
             Err(microagent_state::Error::NotFound { .. }) => Ok(report(false)),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Heals what interrupted processes left behind, in workspaces, images, kernels and templates. What fails in one does not keep the
+    /// Heals what interrupted processes left behind, in workspaces, snapshots, images, kernels and templates. What fails in one does not keep the
     /// others from it.
     pub fn collect_garbage(&self) -> Result<Garbage, Error> {
         let workspaces = self.state().collect_garbage();
         let image_bytes = self.images().collect_garbage();
         let kernels = self.kernels().collect_garbage().map_err(microagent_machine::Error::from);
         let template_bytes = self.template_store().sweep();
-        Ok(Garbage { workspaces: workspaces?, image_bytes: image_bytes?, kernels: kernels?, template_bytes })
+        let capture_bytes = self.sweep_captures();
+        Ok(Garbage {
+            workspaces: workspaces?,
+            image_bytes: image_bytes?,
+            kernels: kernels?,
+            template_bytes,
+            capture_bytes: capture_bytes?,
+        })
     }
 }
 

@@ -22,7 +22,6 @@ const fn container(name: &'static str, reason: &'static str, advice: &'static st
 const ONE_MACHINE: &str = "every microVM is on its own, and nothing here groups them";
 
 const VERBS: &[Entry] = &[
-    later("snapshot"),
     later("serve"),
     container("compose", ONE_MACHINE, "start each service with `microagent run`"),
     container("pod", ONE_MACHINE, "start each machine with `microagent run`"),

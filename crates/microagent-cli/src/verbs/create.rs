@@ -2,6 +2,7 @@
 
 use super::definition::Definition;
 use super::definition::file::SpecArgs;
+use super::snapshot::origin::OriginArgs;
 use super::{Action, DONE};
 use crate::completion;
 use crate::context::Context;
@@ -27,6 +28,7 @@ Examples:
   microagent create --dry-run research --image docker.io/library/ubuntu:24.04
   microagent create --id agent-1 --role workload --kernel /tmp/kernel --rootfs /tmp/rootfs.ext4
   microagent create --json request.json
+  microagent create trial --from-snapshot research:before-upgrade
   microagent --json create research --image docker.io/library/ubuntu:24.04";
 
 /// Make a workspace that lives on: to be started, used, halted and started again
@@ -57,6 +59,8 @@ pub(crate) struct Args {
     /// JSON file to read a request from, `-` for standard input: the keys are those of a workspace file
     #[arg(long = "json", id = "request", value_name = "PATH|-", conflicts_with = "file")]
     request: Option<PathBuf>,
+    #[command(flatten)]
+    origin: OriginArgs,
     #[command(flatten)]
     definition: Definition,
     /// Shell command line to run on every start, for as long as the workspace runs
@@ -98,16 +102,8 @@ impl Args {
             workspace.role.clone_from(role);
         }
         workspace.templates = if self.definition.machine.cold { Templates::Off } else { context.templates() };
-        if let Some(positional) = &self.positional {
-            match self.definition.name() {
-                Some(named) if named != positional => {
-                    return Err(Error::usage(
-                        format!("two names are given: `{positional}` and `{named}`"),
-                        "keep one of them",
-                    ));
-                }
-                _ => workspace.name = Some(positional.clone()),
-            }
+        if let Some(name) = self.name()? {
+            workspace.name = Some(name.to_owned());
         }
         match (&self.service_command, self.image_command) {
             (Some(line), _) => {
@@ -120,6 +116,16 @@ impl Args {
             (None, false) => {}
         }
         Ok(options)
+    }
+
+    /// The name that is given, in either place.
+    fn name(&self) -> Result<Option<&str>, Error> {
+        match (self.positional.as_deref(), self.definition.name()) {
+            (Some(positional), Some(named)) if named != positional => {
+                Err(Error::usage(format!("two names are given: `{positional}` and `{named}`"), "keep one of them"))
+            }
+            (positional, named) => Ok(positional.or(named)),
+        }
     }
 
     /// The request or file that says more than the flags do.
@@ -148,6 +154,10 @@ fn request(path: &Path) -> Result<WorkspaceSpec, Error> {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         self.refused.check()?;
+        if let Some(snapshot) = self.origin.snapshot()? {
+            let forwards = self.definition.forwards()?;
+            return self.origin.create(context, snapshot, self.name()?, forwards, self.supervisor.clone());
+        }
         let options = self.options(context)?;
         if self.supervisor.is_some() {
             output::note(output::SUPERVISOR_NOTE);

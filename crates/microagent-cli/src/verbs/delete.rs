@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::failure;
 use crate::output::{Format, Text};
 use clap_complete::ArgValueCandidates;
-use microagent::{DeleteOptions, Deleted, Fault, FaultReport, Name};
+use microagent::{Client, DeleteOptions, Deleted, Fault, FaultReport, Name};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -20,9 +20,9 @@ Examples:
 
 Exit status: 0 when none of the workspaces is there any more, 1 when one could not be deleted.";
 
-/// Delete workspaces and their disks
+/// Delete workspaces with their disks and snapshots
 ///
-/// A workspace that is not there counts as deleted. With `--yes` one that runs is halted first, with `--force` it is killed; one that is
+/// A workspace that is not there counts as deleted. What went on from a snapshot of a workspace stays. With `--yes` one that runs is halted first, with `--force` it is killed; one that is
 /// quarantined needs `--force`. One that cannot be deleted does not keep the others from it.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -45,7 +45,7 @@ impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let names = self.names.iter().map(|name| workspace_name(name)).collect::<Result<Vec<Name>, Error>>()?;
         if !self.yes && !self.force {
-            confirm(&self.names, context.format())?;
+            confirm(&context.client()?, &names, context.format())?;
         }
         let client = context.client()?;
         let options = DeleteOptions { halt: true, force: self.force, reason: self.reason };
@@ -63,8 +63,15 @@ impl Action for Args {
     }
 }
 
-fn confirm(names: &[String], format: Format) -> Result<(), Error> {
-    agree(format, "delete", &format!("Delete {} and everything in it?", names.join(", ")))
+fn confirm(client: &Client, names: &[Name], format: Format) -> Result<(), Error> {
+    let snapshots = |name: &Name| client.state().snapshots(name).tags().map_or(0, |tags| tags.len());
+    let also = match names.iter().map(snapshots).sum() {
+        0 => String::new(),
+        1 => ", and its snapshot".to_owned(),
+        count => format!(", and {count} snapshots"),
+    };
+    let names: Vec<_> = names.iter().map(Name::as_str).collect();
+    agree(format, "delete", &format!("Delete {} and everything in it{also}?", names.join(", ")))
 }
 
 #[derive(Serialize)]
@@ -85,7 +92,7 @@ impl Row {
         match outcome {
             Ok(deleted) => Row { deleted, error: None },
             Err(error) => {
-                let deleted = Deleted { workspace: name.clone(), deleted: false };
+                let deleted = Deleted { workspace: name.clone(), deleted: false, snapshots: 0 };
                 Row { deleted, error: Some(FaultReport::new(&error as &dyn Fault)) }
             }
         }
@@ -96,9 +103,14 @@ impl Text for AllDeleted {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         // What could not be deleted is told as every failure is.
         let done = self.deleted.iter().filter(|row| row.error.is_none());
-        done.map(|row| &row.deleted).try_for_each(|Deleted { workspace, deleted }| {
+        done.map(|row| &row.deleted).try_for_each(|Deleted { workspace, deleted, snapshots }| {
             let what = if *deleted { "Deleted" } else { "Not there" };
-            writeln!(out, "{what}: {workspace}")
+            let also = match snapshots {
+                0 => String::new(),
+                1 => ", and a snapshot".to_owned(),
+                count => format!(", and {count} snapshots"),
+            };
+            writeln!(out, "{what}: {workspace}{also}")
         })
     }
 }

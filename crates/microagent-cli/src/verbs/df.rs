@@ -13,9 +13,10 @@ Examples:
   microagent df
   microagent --json df";
 
-/// Show what images, kernels, templates, workspaces and volumes take
+/// Show what images, kernels, templates, workspaces, snapshots and volumes take
 ///
-/// Counted are the blocks in use, not the lengths of files. The RAM of templates is kept in memory where there is room.
+/// Counted are the blocks in use, not the lengths of files. The RAM of templates, and that of snapshots which machines
+/// go on from, is kept in memory where there is room.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {}
@@ -35,6 +36,8 @@ impl Text for DiskUsage {
             ("templates", "disk", self.templates),
             ("templates", "memory", self.template_memory),
             ("workspaces", "disk", self.workspaces),
+            ("snapshots", "disk", self.snapshots),
+            ("snapshots", "memory", self.snapshot_memory),
             ("volumes", "disk", self.volumes),
         ];
         let cells = |(what, place, Usage { count, bytes }): (&str, &str, Usage)| {

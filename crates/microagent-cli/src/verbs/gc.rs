@@ -15,7 +15,8 @@ Examples:
 
 /// Clear what interrupted processes left behind
 ///
-/// Removes disposable workspaces whose process died and unfinished downloads, and records the end of workspaces that were to be kept.
+/// Removes disposable workspaces whose process died, unfinished downloads and snapshots, and what no snapshot needs any more, and records the
+/// end of workspaces that were to be kept.
 /// What is running is left alone.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -42,6 +43,9 @@ impl Text for Garbage {
         }
         if self.template_bytes > 0 {
             writeln!(out, "Freed in templates: {}", quantity::bytes(self.template_bytes))?;
+        }
+        if self.capture_bytes > 0 {
+            writeln!(out, "Freed in snapshots: {}", quantity::bytes(self.capture_bytes))?;
         }
         self.kernels.iter().try_for_each(|path| writeln!(out, "Removed: {}", path.display()))?;
         Ok(())

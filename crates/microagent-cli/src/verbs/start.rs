@@ -1,6 +1,6 @@
 //! `microagent start`
 
-use super::{Action, DONE, FOUND_WRONG};
+use super::{Action, DONE, FOUND_WRONG, snapshot};
 use crate::completion;
 use crate::context::{Context, workspace_name};
 use crate::error::Error;
@@ -8,7 +8,7 @@ use crate::output::{Text, labelled};
 use crate::quantity;
 use crate::signals::Signals;
 use clap_complete::ArgValueCandidates;
-use microagent::{StartOptions, StartReport, Templates, Waited};
+use microagent::{Name, SnapshotRef, StartOptions, StartReport, Templates, Waited};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   microagent start research
   microagent start research --wait
+  microagent start research --from-snapshot before-upgrade
   microagent --json start research";
 
 /// Start a workspace, in the background
@@ -36,11 +37,14 @@ pub(crate) struct Args {
     /// The same, at most this long
     #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
     wait_timeout: Option<Duration>,
+    /// Go on from this snapshot of the workspace; what was written to its disks since is lost
+    #[arg(long, value_name = "TAG")]
+    from_snapshot: Option<String>,
     /// Why, for the workspace's events
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Boot the kernel, without using or making a template [env: MICROAGENT_TEMPLATES=off]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from_snapshot")]
     cold: bool,
     /// Program that runs the workspace, instead of this one [env: MICROAGENT_SUPERVISOR]
     #[arg(long, value_name = "PATH", hide_short_help = true)]
@@ -53,6 +57,7 @@ impl Action for Args {
         let client = context.client()?;
         let options = StartOptions {
             templates: if self.cold { Templates::Off } else { context.templates() },
+            from_snapshot: self.from_snapshot.as_deref().map(|tag| snapshot_of(&name, tag)).transpose()?,
             reason: self.reason,
             supervisor: self.supervisor.or_else(|| context.supervisor()),
             ..StartOptions::default()
@@ -69,6 +74,14 @@ impl Action for Args {
         context.show(&Started { start: report, end: Some(end) })?;
         Ok(status)
     }
+}
+
+/// The snapshot of `name` that is meant by its tag, or by `NAME:TAG`. One of another workspace is the library's to refuse.
+fn snapshot_of(name: &Name, tag: &str) -> Result<SnapshotRef, Error> {
+    if tag.contains(':') {
+        return snapshot::reference(tag);
+    }
+    Ok(SnapshotRef { workspace: name.clone(), tag: snapshot::tag(tag)? })
 }
 
 #[derive(Serialize)]

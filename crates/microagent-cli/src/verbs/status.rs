@@ -53,6 +53,7 @@ impl Text for WorkspaceStatus {
                 ("Path", self.path.display().to_string()),
             ],
         )?;
+        record.origin.iter().try_for_each(|origin| writeln!(out, "From: {origin}"))?;
         if !record.command.is_empty() {
             writeln!(out, "Command: {:?}", record.command)?;
         }

@@ -17,20 +17,25 @@ pub(in crate::verbs) struct Target {
 }
 
 impl Target {
+    /// Its name.
+    pub(in crate::verbs) fn name(&self) -> Result<Name, Error> {
+        workspace_name(&self.name)
+    }
+
     /// Makes the change, and shows what became of it.
     pub(in crate::verbs) fn change(
         &self,
         context: &Context,
         change: impl FnOnce(&Client, &Name) -> Result<StateReport, microagent::Error>,
     ) -> Result<u8, Error> {
-        let name = workspace_name(&self.name)?;
+        let name = self.name()?;
         context.show(&change(&context.client()?, &name)?)?;
         Ok(super::DONE)
     }
 
     /// Asks whether that is really meant, where somebody can answer.
     pub(in crate::verbs) fn confirm(&self, yes: bool, what: &'static str, context: &Context) -> Result<(), Error> {
-        if yes || !context.client()?.record(&workspace_name(&self.name)?)?.phase.is_live() {
+        if yes || !context.client()?.record(&self.name()?)?.phase.is_live() {
             return Ok(());
         }
         agree(context.format(), what, &format!("{what} `{}`, which is running?", self.name))

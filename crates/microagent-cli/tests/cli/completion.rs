@@ -35,7 +35,7 @@ fn what_is_refused_is_not_offered() {
         verbs.contains("run\n")
             && verbs.contains("create\n")
             && !verbs.contains("compose")
-            && !verbs.contains("snapshot"),
+            && !verbs.contains("serve\n"),
         "{verbs}"
     );
     let flags = complete(&["microagent", "run", "--p"]);

@@ -10,6 +10,7 @@ mod images;
 mod output;
 mod refusals;
 mod seen;
+mod snapshots;
 mod terminal;
 mod volumes;
 mod workspaces;

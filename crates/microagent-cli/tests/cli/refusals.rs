@@ -82,7 +82,7 @@ const LATER: [(&str, Option<&str>); 14] = [
     ("--model-policy-timeout", Some("250ms")),
 ];
 
-const LATER_VERBS: [&str; 2] = ["snapshot", "serve"];
+const LATER_VERBS: [&str; 1] = ["serve"];
 
 fn line<'a>(flag: &'a str, value: Option<&'a str>) -> Vec<&'a str> {
     [&["--json", "run", "--dry-run", flag][..], value.as_slice(), &["alpine"]].concat()

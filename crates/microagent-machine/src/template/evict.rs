@@ -7,6 +7,7 @@ use super::store::{TemplateStore, disk_bytes, failed_rehearsal};
 use super::summary::{MemoryPlace, TemplatePrune, TemplateSummary, TemplatesPruned};
 use super::{Error, Result};
 use crate::probe::boot_id;
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -42,6 +43,24 @@ impl TemplateStore {
         }
         self.sweep();
         Ok(pruned)
+    }
+
+    /// Removes all templates but those whose keys `keep` gives (all stay where it gives none) and what interrupted processes left. Returns
+    /// the bytes freed. It is asked after it was seen what there is, so that one that appears meanwhile stays; one that is being made is
+    /// left alone.
+    pub fn retain(&self, keep: impl FnOnce() -> Option<HashSet<String>>) -> Result<u64> {
+        let there = self.keys()?;
+        let mut bytes = self.sweep();
+        if there.is_empty() {
+            return Ok(bytes);
+        }
+        let Some(keep) = keep() else { return Ok(bytes) };
+        for key in there.iter().filter(|key| !keep.contains(*key)) {
+            let Some(lock) = self.lock(key)? else { continue };
+            bytes += self.remove(key)?.unwrap_or_default();
+            let _ = lock.remove();
+        }
+        Ok(bytes)
     }
 
     /// Removes what interrupted processes left: templates half made or half removed, and RAM on tmpfs that no template of any state

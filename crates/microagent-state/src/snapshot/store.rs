@@ -152,8 +152,8 @@ impl SnapshotStore {
         SnapshotRef { workspace: self.workspace.clone(), tag: tag.clone() }
     }
 
-    /// The directory they are in.
-    pub(super) fn directory(&self) -> PathBuf {
+    /// The directory they are in, if there are any.
+    pub fn directory(&self) -> PathBuf {
         self.state.workspaces().join(self.workspace.as_str()).join("snapshots")
     }
 

@@ -45,6 +45,12 @@ pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Res
     if !state.can_start() {
         return Err(Error::WrongState { name: name.to_string(), state, doing: "start" });
     }
+    let of_another = options.from_snapshot.as_ref().filter(|from| from.workspace != *name);
+    if let Some(from) = of_another.filter(|_| workspace.record().is_ok_and(|record| !record.disposable)) {
+        // Its memory knows of disks that this one does not have, unless it was just made with them.
+        let reason = format!("it is not a snapshot of `{name}`; `microagent snapshot fork {from}` makes workspaces of it");
+        return Err(Error::BadOption { option: "from-snapshot", value: from.to_string(), reason });
+    }
     let program = program(options.supervisor.as_deref())?;
     let log_path = workspace.supervisor_log();
     let log = File::create(&log_path).map_err(microagent_state::Error::io("write", &log_path))?;

@@ -1,5 +1,6 @@
 //! What snapshots there are.
 
+use super::captures::capture;
 use crate::{Client, Error};
 use microagent_protocol::FaultReport;
 use microagent_state::Name;
@@ -92,10 +93,7 @@ impl Client {
     /// Removes one of them, with what nobody else needs of it. What goes on from it stays.
     pub fn delete_snapshot(&self, reference: &SnapshotRef) -> Result<(), Error> {
         let store = self.state().snapshots(&reference.workspace);
-        let shape = store.open(&reference.tag).ok().and_then(|snapshot| {
-            let machine = snapshot.manifest().machine.as_ref()?;
-            serde_json::from_value(machine.shape.clone()).ok()
-        });
+        let shape = store.open(&reference.tag).ok().and_then(|snapshot| capture(snapshot.manifest()));
         store.delete(&reference.tag)?;
         if let Some(shape) = shape {
             // What stays is evicted, or swept by `gc`.

@@ -9,9 +9,6 @@ use microagent_state::snapshot::SnapshotRef;
 use microagent_state::{DiskSource, ForwardRecord, Name, Phase, SecretsRecord, Workspace, WorkspaceRecord};
 use serde::Serialize;
 
-/// Most workspaces of one call.
-const MAX_FORKS: usize = 1000;
-
 /// Options of [`Client::fork`].
 #[derive(Clone, Debug, Default)]
 pub struct ForkOptions {
@@ -23,6 +20,8 @@ pub struct ForkOptions {
     pub secrets: bool,
     /// Ports of the host that lead into them. Those of the snapshot's workspace are its own.
     pub forwards: Vec<ForwardRecord>,
+    /// Whether they are given the disks alone, and are not started: what was in memory is left behind.
+    pub disk_only: bool,
     /// How they are started.
     pub start: StartOptions,
 }
@@ -40,13 +39,18 @@ pub struct Forked {
     pub error: Option<FaultReport>,
 }
 
+impl ForkOptions {
+    /// Most workspaces of one call.
+    pub const MAX: usize = 1000;
+}
+
 impl Client {
     /// Makes workspaces that go on from a snapshot, all at once, each as somebody of its own. Those that could not be started are not there.
-    /// Of a snapshot without memory, they are made and not started.
+    /// Of a snapshot without memory, or of its disks alone, they are made and not started.
     pub fn fork(&self, from: &SnapshotRef, options: &ForkOptions) -> Result<Vec<Forked>, Error> {
         let count = options.count.max(options.names.len());
-        if count == 0 || count > MAX_FORKS {
-            let reason = format!("it is between 1 and {MAX_FORKS}");
+        if count == 0 || count > ForkOptions::MAX {
+            let reason = format!("it is between 1 and {}", ForkOptions::MAX);
             return Err(Error::BadOption { option: "count", value: count.to_string(), reason });
         }
         if count > 1 && options.forwards.iter().any(|forward| forward.host_port != 0) {
@@ -92,7 +96,7 @@ impl Client {
         name: &Name,
         options: &ForkOptions,
     ) -> Result<Option<StartReport>, Error> {
-        if !restoring.has_machine() {
+        if !goes_on(restoring, options) {
             return Ok(None);
         }
         let start = StartOptions { from_snapshot: Some(restoring.reference()), ..options.start.clone() };
@@ -142,9 +146,9 @@ impl Client {
             *path = copy;
         }
         // One that has a machine to go on from is nothing without it.
-        let has_machine = restoring.has_machine();
-        record.phase = if has_machine { Phase::Starting } else { Phase::Prepared };
-        record.disposable = has_machine;
+        let goes_on = goes_on(restoring, options);
+        record.phase = if goes_on { Phase::Starting } else { Phase::Prepared };
+        record.disposable = goes_on;
         workspace.store(&record)?;
         let cause = self.cause(Some(format!("a copy of snapshot `{}`", restoring.reference())));
         Ok(workspace.note(&record, "forked", cause)?)
@@ -158,4 +162,9 @@ fn side_by_side<T: Send, U: Send>(all: Vec<T>, act: impl Fn(T) -> U + Sync) -> V
         let threads: Vec<_> = all.into_iter().map(|one| scope.spawn(move || act(one))).collect();
         threads.into_iter().map(|thread| thread.join().expect("what is done does not panic")).collect()
     })
+}
+
+/// Whether a machine goes on, rather than that there are disks to start anew with.
+fn goes_on(restoring: &Restoring, options: &ForkOptions) -> bool {
+    restoring.has_machine() && !options.disk_only
 }

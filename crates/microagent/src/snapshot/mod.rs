@@ -9,8 +9,11 @@
 //! | `take` | writes down a machine that stands still (the supervisor's part) |
 //! | `rest` | writes down the disks of a workspace at rest |
 //! | `restore` | gives back disks, and the template of a machine that goes on |
+//! | `put_back` | gives a workspace at rest the disks it had, and starts nothing |
+//! | `evidence` | writes down a workspace that is to be quarantined |
 //! | `fork` | makes new workspaces that go on from a snapshot |
 //! | `catalog` | lists, shows and removes them |
+//! | `captures` | removes what machines were restored from, when its snapshot is gone |
 //!
 //! # Captures
 //!
@@ -19,14 +22,19 @@
 //! engine in it where that can be; when it has been evicted, or the host has been booted since, it is made again of the layers, without the
 //! engine.
 
+mod captures;
 mod catalog;
+mod evidence;
 mod fork;
+mod put_back;
 mod rest;
 mod restore;
 mod take;
 
 pub use catalog::{SnapshotDetails, SnapshotSummary};
+pub use evidence::Quarantined;
 pub use fork::{ForkOptions, Forked};
+pub use put_back::DisksRestored;
 pub(crate) use restore::{RestoredDisks, Restoring};
 pub(crate) use take::{Captured, Taking, Wanted};
 
@@ -34,9 +42,10 @@ use crate::control::Connection;
 use crate::{Client, Error};
 use microagent_protocol::supervisor::{Answer, Ask, Because, Taken};
 use microagent_state::snapshot::{Snapshot, SnapshotKind, Tag};
-use microagent_state::{Cause, DiskRecord, DiskSource, MountMode, Name, WorkspaceRecord};
+use microagent_state::{Cause, DiskRecord, DiskSource, MountMode, Name, Workspace, WorkspaceRecord};
 use serde::Serialize;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Name of a workspace's own disk in its snapshots. Those built from archives have a prefix, so that none is mistaken for it.
 const WORKSPACE_DISK: &str = "workspace";
@@ -84,20 +93,32 @@ impl Client {
         let tag = options.tag.as_deref().map(Tag::new).transpose()?;
         let workspace = self.state().find(name)?;
         if !workspace.status()?.phase.is_live() {
-            return self.snapshot_at_rest(name, tag, options);
+            return self.snapshot_at_rest(name, tag, SnapshotKind::Disk, options);
         }
-        let connection = Connection::open(&workspace)?;
+        let (snapshot, note) = self.ask_for_snapshot(&workspace, tag, false, options, None)?;
+        self.snapshot_report(&snapshot, note)
+    }
+
+    /// Has the supervisor of a workspace take one.
+    fn ask_for_snapshot(
+        &self,
+        workspace: &Workspace,
+        tag: Option<Tag>,
+        forensic: bool,
+        options: &SnapshotOptions,
+        deadline: Option<Instant>,
+    ) -> Result<(Snapshot, Option<String>), Error> {
+        let connection = Connection::open(workspace)?;
         let Cause { actor, reason, correlation_id } = self.cause(options.reason.clone());
         let ask = Ask::Snapshot {
             tag: tag.map(|tag| tag.to_string()),
             comment: options.comment.clone(),
-            forensic: false,
+            forensic,
             because: Because { actor, reason, correlation_id },
         };
-        match connection.ask(&ask, None)? {
+        match connection.ask(&ask, deadline)? {
             Answer::Taken(Taken { tag, note, .. }) => {
-                let snapshot = self.state().snapshots(name).open(&Tag::new(tag)?)?;
-                self.snapshot_report(&snapshot, note)
+                Ok((self.state().snapshots(workspace.name()).open(&Tag::new(tag)?)?, note))
             }
             other => Err(Connection::unexpected(&other)),
         }

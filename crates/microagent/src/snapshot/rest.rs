@@ -3,8 +3,8 @@
 use super::take::{Below, base};
 use super::{SnapshotOptions, SnapshotReport, own_disks};
 use crate::{Client, Error};
-use microagent_state::Name;
 use microagent_state::snapshot::{DiskPart, Manifest, SnapshotKind, Tag};
+use microagent_state::{Name, Phase};
 use std::fs::File;
 
 impl Client {
@@ -13,11 +13,14 @@ impl Client {
         &self,
         name: &Name,
         tag: Option<Tag>,
+        kind: SnapshotKind,
         options: &SnapshotOptions,
     ) -> Result<SnapshotReport, Error> {
         self.at_rest(name, |workspace, record| {
-            if !record.phase.can_start() {
-                return Err(Error::WrongState { name: name.to_string(), state: record.phase, doing: "snapshot" });
+            // What is quarantined can be looked at again; nothing is to go on from it.
+            let is_evidence = kind == SnapshotKind::Forensic && record.phase == Phase::Quarantined;
+            if !record.phase.can_start() && !is_evidence {
+                return Err(Error::WrongState { name: name.to_string(), state: record.phase, doing: "take a snapshot of" });
             }
             let store = self.state().snapshots(name);
             let now = jiff::Timestamp::now();
@@ -38,7 +41,7 @@ impl Client {
                 tag: Tag::of_time(now, 1),
                 workspace: name.clone(),
                 created_at: now,
-                kind: SnapshotKind::Disk,
+                kind,
                 comment: options.comment.clone(),
                 pause_ms: None,
                 ancestry: record.origin.clone(),

@@ -16,7 +16,7 @@ use crate::verbs::image::source::SourceArgs;
 use clap_complete::ArgValueCandidates;
 use disks::DiskArgs;
 use environment::Variables;
-use microagent::WorkspaceOptions;
+use microagent::{ForwardRecord, WorkspaceOptions};
 use network::NetworkArgs;
 use secrets::SecretArgs;
 use setup::SetupSteps;
@@ -125,6 +125,11 @@ impl Definition {
     /// The name that is given as a flag.
     pub(in crate::verbs) fn name(&self) -> Option<&str> {
         self.keeping.name.as_deref()
+    }
+
+    /// The ports of this host that lead into it.
+    pub(in crate::verbs) fn forwards(&self) -> Result<Vec<ForwardRecord>, Error> {
+        self.network.forwards()
     }
 
     /// Whether an entry point is given.

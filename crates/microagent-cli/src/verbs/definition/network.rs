@@ -5,7 +5,7 @@ use crate::refused;
 use clap::ArgAction;
 use microagent::egress::{Host, Mode};
 use microagent::spec::NetworkMode;
-use microagent::{NetworkOptions, parse_forward, parse_mediation};
+use microagent::{ForwardRecord, NetworkOptions, parse_forward, parse_mediation};
 use std::path::PathBuf;
 
 /// How a workspace is connected, and what may leave it.
@@ -52,9 +52,7 @@ impl NetworkArgs {
         if let Some(mode) = &self.network {
             options.mode = network(mode)?;
         }
-        for mapping in &self.publish {
-            options.forwards.push(parse_forward(mapping)?);
-        }
+        options.forwards.extend(self.forwards()?);
         options.egress.mode = self.egress.unwrap_or(options.egress.mode);
         options.egress.allow.extend(self.egress_allow.iter().cloned());
         options.egress.passthrough.extend(self.egress_passthrough.iter().cloned());
@@ -71,6 +69,11 @@ impl NetworkArgs {
             options.mediations.iter_mut().for_each(|mediation| mediation.optional = true);
         }
         Ok(())
+    }
+
+    /// The ports of this host that lead into the guest.
+    pub(super) fn forwards(&self) -> Result<Vec<ForwardRecord>, Error> {
+        Ok(self.publish.iter().map(|mapping| parse_forward(mapping)).collect::<Result<_, _>>()?)
     }
 }
 

@@ -1,0 +1,52 @@
+//! What a workspace was when it was quarantined, kept to be looked at.
+
+use super::SnapshotOptions;
+use crate::{Client, Error, StateReport};
+use microagent_protocol::FaultReport;
+use microagent_state::Name;
+use microagent_state::snapshot::{SnapshotKind, Tag};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// How long the capture may take before the workspace is quarantined without it: a supervisor that does not answer must not keep a
+/// workspace in service.
+const CAPTURE_LIMIT: Duration = Duration::from_mins(10);
+
+/// A workspace that was quarantined, and what was kept of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Quarantined {
+    /// What became of the workspace.
+    #[serde(flatten)]
+    pub report: StateReport,
+    /// The snapshot that was taken first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Tag>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture_error: Option<FaultReport>,
+}
+
+impl Client {
+    /// Takes a snapshot of a workspace as it is, whatever secrets are in it, and then quarantines it, whatever came of the snapshot. Nothing
+    /// can be started from it. Its processors stand still from the snapshot on.
+    pub fn capture_and_quarantine(&self, name: &Name, reason: String, tag: Option<Tag>) -> Result<Quarantined, Error> {
+        let captured = self.capture(name, &reason, tag);
+        let report = self.quarantine(name, reason)?;
+        let (capture, capture_error) = match captured {
+            Ok(tag) => (Some(tag), None),
+            Err(error) => (None, Some(error.report())),
+        };
+        Ok(Quarantined { report, capture, capture_error })
+    }
+
+    fn capture(&self, name: &Name, reason: &str, tag: Option<Tag>) -> Result<Tag, Error> {
+        let options = SnapshotOptions { comment: Some(reason.to_owned()), ..SnapshotOptions::default() };
+        let workspace = self.state().find(name)?;
+        if !workspace.status()?.phase.is_live() {
+            return Ok(self.snapshot_at_rest(name, tag, SnapshotKind::Forensic, &options)?.tag);
+        }
+        let deadline = Some(Instant::now() + CAPTURE_LIMIT);
+        let (snapshot, _) = self.ask_for_snapshot(&workspace, tag, true, &options, deadline)?;
+        Ok(snapshot.manifest().tag.clone())
+    }
+}
