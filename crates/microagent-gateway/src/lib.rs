@@ -33,6 +33,7 @@ mod network;
 mod opening;
 mod poll;
 pub mod proxy;
+mod quiet;
 mod record;
 mod tcp;
 mod udp;
