@@ -18,6 +18,7 @@ pub mod address;
 mod channels;
 mod device;
 mod dhcp;
+mod dialer;
 pub mod dns;
 mod edge;
 mod error;
@@ -38,6 +39,7 @@ mod record;
 mod tcp;
 mod udp;
 
+pub use dialer::Dialer;
 pub use error::Error;
 pub use opening::{Sniffed, settle, sniff};
 

@@ -46,6 +46,6 @@ mod upstream;
 pub use authority::Authority;
 pub use connection::Connection;
 pub use error::Error;
-pub use interceptor::{Interceptor, Options};
+pub use interceptor::{Connect, Interceptor, Options};
 pub use roots::Roots;
 pub use swap::{SwapConfig, Swaps};

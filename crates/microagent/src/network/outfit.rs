@@ -11,14 +11,14 @@ use super::{has_network, mediation};
 use crate::Error;
 use microagent_egress::{Log, Policy, Summary};
 use microagent_gateway::address::{GATEWAY, GUEST, PREFIX};
-use microagent_gateway::{Connection, Gateway, Intercept, Options, dns::Resolver, proxy::Proxies};
-use microagent_intercept::{Authority, Interceptor, Roots, SwapConfig, Swaps};
+use microagent_gateway::{Connection, Dialer, Gateway, Intercept, Options, dns::Resolver, proxy::Proxies};
+use microagent_intercept::{Authority, Connect, Interceptor, Roots, SwapConfig, Swaps};
 use microagent_machine::Channel;
 use microagent_machine::engine::Machine;
 use microagent_protocol::{Boot, Network};
 use microagent_secret::Sources;
 use microagent_state::{ForwardRecord, MediationRecord, Workspace, WorkspaceRecord};
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -67,6 +67,16 @@ impl Intercept for Looker {
     }
 }
 
+/// The host's way to the endpoints that give out tokens, as the interceptor knows it.
+#[derive(Debug)]
+struct Way(Dialer);
+
+impl Connect for Way {
+    fn connect(&self, host: &str, port: u16) -> std::io::Result<TcpStream> {
+        self.0.connect(host, port)
+    }
+}
+
 /// What connects a machine with the world, until this is dropped.
 #[derive(Default)]
 pub(crate) struct Lines {
@@ -91,13 +101,14 @@ impl Outfit {
         let (mut gateway, mut trust) = (None, Vec::new());
         if has_network(record) {
             let log = Arc::new(Log::open(&workspace.egress_log())?);
-            let intercept = looker(record, &log)?;
+            let (resolver, proxies) = (Resolver::of_host(), Proxies::of_environment()?);
+            let intercept = looker(record, &log, Dialer::new(resolver.clone(), proxies.clone()))?;
             trust.extend(intercept.as_ref().map(|(_, certificate)| certificate.clone()));
             gateway = Some(Parts {
                 policy: Policy::new(record.egress.clone(), own_addresses()?)?,
                 log,
-                resolver: Resolver::of_host(),
-                proxies: Proxies::of_environment()?,
+                resolver,
+                proxies,
                 intercept: intercept.map(|(looker, _)| looker),
             });
         }
@@ -156,7 +167,7 @@ impl Outfit {
 }
 
 /// The interceptor of a workspace whose connections are looked into, and the certificate to trust.
-fn looker(record: &WorkspaceRecord, log: &Arc<Log>) -> Result<Option<(Arc<Looker>, String)>, Error> {
+fn looker(record: &WorkspaceRecord, log: &Arc<Log>, dialer: Dialer) -> Result<Option<(Arc<Looker>, String)>, Error> {
     if !intercepts(record) {
         return Ok(None);
     }
@@ -170,7 +181,8 @@ fn looker(record: &WorkspaceRecord, log: &Arc<Log>) -> Result<Option<(Arc<Looker
     };
     let authority = Authority::new(record.name.as_str())?;
     let certificate = authority.certificate_pem().to_owned();
-    let options = microagent_intercept::Options { authority, swaps, log: Arc::clone(log), roots: Roots::of_host() };
+    let (log, roots, connect) = (Arc::clone(log), Roots::of_host(), Arc::new(Way(dialer)));
+    let options = microagent_intercept::Options { authority, swaps, log, roots, connect };
     Ok(Some((Arc::new(Looker(Interceptor::start(options)?)), certificate)))
 }
 
