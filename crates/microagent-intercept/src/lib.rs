@@ -31,6 +31,8 @@ mod connection;
 mod denial;
 mod error;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod headers;
 mod interceptor;
