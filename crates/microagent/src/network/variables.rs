@@ -1,6 +1,5 @@
 //! What the commands of a workspace find in their environment because of its network and its secrets.
 
-use microagent_egress::{Mode, Policy};
 use microagent_intercept::SwapConfig;
 use microagent_protocol::{PRIVATE, TRUST};
 use microagent_state::WorkspaceRecord;
@@ -27,8 +26,7 @@ pub(crate) const SECRETS: &str = "secrets";
 
 /// Whether connections of the workspace are looked into, so that its programs have to trust who does.
 pub(crate) fn intercepts(record: &WorkspaceRecord) -> bool {
-    let policy = Policy::new(record.egress.clone(), Vec::new());
-    super::has_network(record) && record.egress.mode != Mode::Off && policy.is_ok_and(|policy| policy.intercepts_any())
+    super::has_network(record) && record.egress.intercepts_any()
 }
 
 /// The variables, which those of the user override.
