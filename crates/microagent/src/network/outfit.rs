@@ -43,6 +43,7 @@ pub(crate) enum Purpose {
 pub(crate) struct Outfit {
     gateway: Option<Parts>,
     trust: Vec<String>,
+    java_home: Option<String>,
     secrets: Option<Resolved>,
     held: Vec<Held>,
     mediations: Vec<MediationRecord>,
@@ -101,7 +102,8 @@ impl Outfit {
                 intercept: intercept.map(|(looker, _)| looker),
             });
         }
-        Ok(Outfit { gateway, trust, secrets, held, mediations: record.mediations.clone() })
+        let java_home = variables::java_home(record);
+        Ok(Outfit { gateway, trust, java_home, secrets, held, mediations: record.mediations.clone() })
     }
 
     /// Enters what the guest is told of it when it boots.
@@ -110,6 +112,7 @@ impl Outfit {
         boot.trust.clone_from(&self.trust);
         if !self.trust.is_empty() {
             boot.roots = host_roots();
+            boot.java_home.clone_from(&self.java_home);
         }
         boot.secrets = self.secrets.as_ref().is_some_and(Resolved::has_files);
         boot.sockets = self.mediations.iter().map(MediationRecord::socket).collect();
