@@ -109,6 +109,6 @@ pub use microagent_protocol::{
 };
 pub use microagent_secret::{Binding, Reference};
 pub use microagent_state::{
-    Cause, Collected, DiskRecord, DiskSource, Event as WorkspaceEvent, ForwardRecord, Health, MediationRecord,
+    Cause, Collected, DiskRecord, DiskSource, Event as WorkspaceEvent, ForwardRecord, Health, HttpGet, MediationRecord,
     MountMode, Name, Phase, Resources, ResultRecord, Verification, VolumeName, WorkspaceRecord,
 };
