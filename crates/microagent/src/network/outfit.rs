@@ -45,6 +45,7 @@ pub(crate) struct Outfit {
     trust: Vec<String>,
     /// What it takes to be the authority that its programs trust.
     authority: Option<KeptAuthority>,
+    java_home: Option<String>,
     secrets: Option<Resolved>,
     held: Vec<Held>,
     mediations: Vec<MediationRecord>,
@@ -123,7 +124,8 @@ impl Outfit {
                 intercept: intercept.map(|(looker, ..)| looker),
             });
         }
-        Ok(Outfit { gateway, trust, authority, secrets, held, mediations: record.mediations.clone() })
+        let (mediations, java_home) = (record.mediations.clone(), variables::java_home(record));
+        Ok(Outfit { gateway, trust, authority, java_home, secrets, held, mediations })
     }
 
     /// Enters what the guest is told of it when it boots.
@@ -132,6 +134,7 @@ impl Outfit {
         boot.trust.clone_from(&self.trust);
         if !self.trust.is_empty() {
             boot.roots = host_roots();
+            boot.java_home.clone_from(&self.java_home);
         }
         boot.secrets = self.secrets.as_ref().is_some_and(Resolved::has_files);
         boot.sockets = self.mediations.iter().map(MediationRecord::socket).collect();

@@ -29,6 +29,12 @@ pub(crate) fn intercepts(record: &WorkspaceRecord) -> bool {
     super::has_network(record) && record.egress.intercepts_any()
 }
 
+/// Where the commands of the workspace are told that Java is.
+pub(super) fn java_home(record: &WorkspaceRecord) -> Option<String> {
+    let environment = crate::plan::environment(record, &record.env);
+    environment.iter().find_map(|pair| pair.strip_prefix("JAVA_HOME=")).map(str::to_owned)
+}
+
 /// The variables, which those of the user override.
 pub(crate) fn variables(record: &WorkspaceRecord) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
