@@ -326,7 +326,7 @@ ln -s ${python##*/} $root/usr/bin/python3
 for name in sh ls wc cat env; do ln -s busybox $root/usr/bin/$name; done
 mkdir -p $root$library
 tar -C $library --exclude=test --exclude=__pycache__ --exclude='config-*' --exclude=idlelib --exclude=dist-packages -cf - . | tar -C $root$library -xf -
-ldd /usr/bin/curl $python $library/lib-dynload/_ssl.*.so $library/lib-dynload/_hashlib.*.so |
+ldd /usr/bin/curl $python $library/lib-dynload/_ssl.*.so $library/lib-dynload/_hashlib.*.so $library/lib-dynload/_sqlite3.*.so |
     grep -o '/[^ :]*' | grep -v "^$library" | sort -u | while read -r file; do
     case $file in
         /usr/bin/*) continue ;;
