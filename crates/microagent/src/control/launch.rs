@@ -48,7 +48,8 @@ pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Res
     let of_another = options.from_snapshot.as_ref().filter(|from| from.workspace != *name);
     if let Some(from) = of_another.filter(|_| workspace.record().is_ok_and(|record| !record.disposable)) {
         // Its memory knows of disks that this one does not have, unless it was just made with them.
-        let reason = format!("it is not a snapshot of `{name}`; `microagent snapshot fork {from}` makes workspaces of it");
+        let reason =
+            format!("it is not a snapshot of `{name}`; `microagent snapshot fork {from}` makes workspaces of it");
         return Err(Error::BadOption { option: "from-snapshot", value: from.to_string(), reason });
     }
     let program = program(options.supervisor.as_deref())?;

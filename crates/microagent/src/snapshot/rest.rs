@@ -20,7 +20,11 @@ impl Client {
             // What is quarantined can be looked at again; nothing is to go on from it.
             let is_evidence = kind == SnapshotKind::Forensic && record.phase == Phase::Quarantined;
             if !record.phase.can_start() && !is_evidence {
-                return Err(Error::WrongState { name: name.to_string(), state: record.phase, doing: "take a snapshot of" });
+                return Err(Error::WrongState {
+                    name: name.to_string(),
+                    state: record.phase,
+                    doing: "take a snapshot of",
+                });
             }
             let store = self.state().snapshots(name);
             let now = jiff::Timestamp::now();

@@ -43,8 +43,7 @@ pub(super) struct Args {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let name = workspace_name(&self.name)?;
-        let options =
-            SnapshotOptions { tag: self.positional.or(self.tag), comment: self.comment, reason: self.reason };
+        let options = SnapshotOptions { tag: self.positional.or(self.tag), comment: self.comment, reason: self.reason };
         context.show(&context.client()?.snapshot(&name, &options)?)?;
         Ok(DONE)
     }

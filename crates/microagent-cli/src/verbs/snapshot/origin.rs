@@ -106,16 +106,8 @@ impl Text for Made {
 }
 
 /// What may be given beside a snapshot.
-const FREE: [&str; 8] = [
-    "positional",
-    "name",
-    "publish",
-    "from_snapshot",
-    "with_secrets",
-    "disk_only",
-    "create_supervisor",
-    "state_dir",
-];
+const FREE: [&str; 8] =
+    ["positional", "name", "publish", "from_snapshot", "with_secrets", "disk_only", "create_supervisor", "state_dir"];
 
 /// Flags of the line that a snapshot decides. They are those that are not known to be free, so that a flag of later work is refused and not
 /// forgotten.

@@ -80,7 +80,10 @@ impl Args {
 /// What is lost.
 fn question(reference: &SnapshotRef, snapshot: &SnapshotDetails) -> String {
     let since = snapshot.manifest.created_at;
-    format!("Return `{}` to `{}`? What was written to its disks since {since} is lost.", reference.workspace, reference.tag)
+    format!(
+        "Return `{}` to `{}`? What was written to its disks since {since} is lost.",
+        reference.workspace, reference.tag
+    )
 }
 
 #[derive(Serialize)]
