@@ -340,3 +340,23 @@ fn templates_nobody_can_use_any_more_are_stale() {
     let pruned = scratch.store.prune(TemplatePrune::Stale, &of_another_agent).unwrap();
     assert_eq!(pruned.removed, [shape(1).key()]);
 }
+
+#[test]
+fn only_what_somebody_needs_is_retained() {
+    let scratch = Scratch::new(MemoryPlace::Disk);
+    scratch.make(&shape(1));
+    scratch.make(&shape(2));
+    assert_eq!(scratch.store.retain(|| None).unwrap(), 0, "who cannot say what is needed removes nothing");
+    assert!(matches!(scratch.store.find(&shape(2)), Found::Template(_)));
+    let needed = || Some([shape(1).key()].into());
+    assert!(scratch.store.retain(needed).unwrap() > 0);
+    assert!(matches!(scratch.store.find(&shape(1)), Found::Template(_)));
+    assert!(matches!(scratch.store.find(&shape(2)), Found::Absent));
+    // One that appears when it has been seen what there is was not there to be judged.
+    let late = || {
+        scratch.make(&shape(3));
+        Some([shape(1).key()].into())
+    };
+    scratch.store.retain(late).unwrap();
+    assert!(matches!(scratch.store.find(&shape(3)), Found::Template(_)));
+}

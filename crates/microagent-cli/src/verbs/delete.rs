@@ -65,7 +65,7 @@ impl Action for Args {
 
 fn confirm(client: &Client, names: &[Name], format: Format) -> Result<(), Error> {
     let snapshots = |name: &Name| client.state().snapshots(name).tags().map_or(0, |tags| tags.len());
-    let also = match names.iter().map(snapshots).sum() {
+    let also = match names.iter().map(snapshots).sum::<usize>() {
         0 => String::new(),
         1 => ", and its snapshot".to_owned(),
         count => format!(", and {count} snapshots"),

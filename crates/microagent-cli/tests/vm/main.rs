@@ -9,6 +9,7 @@ mod declared;
 mod exit;
 mod failures;
 mod followed;
+mod forks;
 mod host;
 mod inside;
 mod kept;

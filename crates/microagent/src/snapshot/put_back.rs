@@ -46,8 +46,8 @@ impl Client {
 }
 
 fn check(name: &Name, state: Phase) -> Result<(), Error> {
-    match state.can_start() {
-        true => Ok(()),
-        false => Err(Error::WrongState { name: name.to_string(), state, doing: "restore" }),
+    if state.can_start() {
+        return Ok(());
     }
+    Err(Error::WrongState { name: name.to_string(), state, doing: "restore" })
 }

@@ -89,6 +89,7 @@ impl Performance {
                 let copy = self.host.state().join("copied");
                 self.host.microagent(["cp", &format!("{name}:/etc/passwd"), copy.to_str().unwrap()])
             }
+            "snapshot create" => self.host.microagent(["snapshot", "create", name]),
             "gc" => self.host.microagent(["gc"]),
             "the supervisor dies" if runs => {
                 machine::kill(machine::supervisor(&self.host, name));
