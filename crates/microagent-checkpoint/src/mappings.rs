@@ -16,6 +16,8 @@ pub(crate) struct Mapping {
     pub(crate) protection: u64,
     pub(crate) shared: bool,
     pub(crate) offset: u64,
+    /// Of the file system, in its two parts.
+    pub(crate) device: (u32, u32),
     pub(crate) inode: u64,
     /// Path, or a name of the kernel's in brackets, or nothing.
     pub(crate) name: String,
@@ -48,7 +50,7 @@ fn parse(line: &str) -> Option<Mapping> {
     let (start, end) = fields.next()?.split_once('-')?;
     let mode = fields.next()?.as_bytes();
     let offset = fields.next()?;
-    let _device = fields.next()?;
+    let (major, minor) = fields.next()?.split_once(':')?;
     let inode = fields.next()?;
     let flag = |at: usize, letter: u8, value: u64| if mode.get(at) == Some(&letter) { value } else { 0 };
     Some(Mapping {
@@ -57,6 +59,7 @@ fn parse(line: &str) -> Option<Mapping> {
         protection: flag(0, b'r', READ) | flag(1, b'w', WRITE) | flag(2, b'x', EXECUTE),
         shared: mode.get(3) == Some(&b's'),
         offset: u64::from_str_radix(offset, 16).ok()?,
+        device: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
         inode: inode.parse().ok()?,
         name: fields.next().unwrap_or_default().trim_start().to_owned(),
     })

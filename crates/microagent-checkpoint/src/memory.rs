@@ -282,11 +282,13 @@ pub(crate) fn is_own(page: u64) -> bool {
     page & IN_MEMORY_OR_SWAP != 0 && page & OF_FILE == 0
 }
 
-/// Where the beginning of a file is mapped, or would be, if any of it is. Inodes of different file systems may be equal, but not many files
-/// are mapped to be written to and not run.
+/// Where the beginning of a file is mapped, or would be, if any of it is. Some file systems give a file another device than the kernel's list
+/// of mappings does: there the inode has to do, of which not many are mapped to be written to and not run.
 pub(crate) fn start_of(mappings: &[Mapping], file: &File) -> Result<Option<u64>, Error> {
-    let inode = file.metadata().map_err(Error::Write)?.ino();
-    let mapping = mappings.iter().find(|mapping| mapping.inode == inode && mapping.protection == READ_WRITE);
+    let file = file.metadata().map_err(Error::Write)?;
+    let device = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+    let alike = || mappings.iter().filter(|one| one.inode == file.ino() && one.protection == READ_WRITE);
+    let mapping = alike().find(|one| one.device == device).or_else(|| alike().next());
     Ok(mapping.and_then(|mapping| mapping.start.checked_sub(mapping.offset)))
 }
 

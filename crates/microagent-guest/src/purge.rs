@@ -69,8 +69,10 @@ fn remove(directory: impl AsFd, name: &std::ffi::CStr, depth: usize) -> Result<(
             }
         }
         FileType::RegularFile => {
-            overwrite(&openat(&directory, name, flags | OFlags::WRONLY, Mode::empty())?)?;
-            unlinkat(&directory, name, AtFlags::empty())
+            let file = openat(&directory, name, flags | OFlags::WRONLY, Mode::empty())?;
+            // In this order: who opens it meanwhile finds none, rather than one that is zeros.
+            unlinkat(&directory, name, AtFlags::empty())?;
+            overwrite(&file)
         }
         _ => unlinkat(&directory, name, AtFlags::empty()),
     }

@@ -16,6 +16,12 @@ pub struct StateDir {
     root: PathBuf,
 }
 
+/// For as long as somebody has this, no garbage is collected among workspaces.
+#[derive(Debug)]
+pub struct Unswept {
+    _lock: File,
+}
+
 impl StateDir {
     /// Opens the state directory at `root`, which is made when something is put into it. Directories are for their owner only.
     pub fn open(root: impl Into<PathBuf>) -> Result<StateDir, Error> {
@@ -108,6 +114,14 @@ impl StateDir {
     }
 
     /// The lock that makers of workspaces share and the collector has for itself.
+    /// Keeps workspaces that nobody holds from being collected as garbage, until it is dropped.
+    pub fn unswept(&self) -> Result<Unswept, Error> {
+        make_private(&self.workspaces())?;
+        let lock = self.sweep_lock()?;
+        lock.lock_shared().map_err(Error::io("lock", &self.workspaces()))?;
+        Ok(Unswept { _lock: lock })
+    }
+
     pub(crate) fn sweep_lock(&self) -> Result<File, Error> {
         let path = self.workspaces().join(".lock");
         OpenOptions::new()

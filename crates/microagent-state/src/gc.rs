@@ -1,7 +1,7 @@
 //! What a crash leaves behind, and how it goes away.
 
 use crate::record::{Record, WorkspaceRecord};
-use crate::{Cause, Error, Lease, Name, StateDir, Workspace};
+use crate::{Cause, Error, Lease, Name, Phase, StateDir, Workspace};
 use microagent_protocol::FaultReport;
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -117,7 +117,8 @@ fn judge(name: Name, path: PathBuf, collected: &mut Collected) -> Result<(), Err
             workspace.remove()?;
             collected.removed.push(label);
         }
-        Some(record) if record.phase.is_live() && record.disposable => {
+        // A copy that did not come to go on is recorded as failed, where anybody was left to do so.
+        Some(record) if record.disposable && (record.phase.is_live() || is_failed_copy(&record)) => {
             workspace.remove()?;
             collected.removed.push(label);
         }
@@ -128,6 +129,10 @@ fn judge(name: Name, path: PathBuf, collected: &mut Collected) -> Result<(), Err
         Some(_) => {}
     }
     Ok(())
+}
+
+fn is_failed_copy(record: &WorkspaceRecord) -> bool {
+    record.phase == Phase::Failed && record.origin.is_some()
 }
 
 #[cfg(test)]

@@ -156,6 +156,11 @@ impl Channel {
         Call::new(Arc::clone(&self.shared), id)
     }
 
+    /// Whether a call of that id has not been answered.
+    pub fn awaits(&self, call: u32) -> bool {
+        matches!(self.shared.lock().calls.get(&call), Some(CallState::Waiting))
+    }
+
     /// A new stream from the guest to the host; its id goes into a request.
     pub fn output(&self) -> Output {
         let mut state = self.shared.lock();

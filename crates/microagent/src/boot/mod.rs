@@ -139,6 +139,8 @@ impl<'a> BringUp<'a> {
         let authority = restoring.authority();
         let outfit = Arc::new(Outfit::prepare(workspace, record, self.purpose, authority.as_ref())?);
         let mut spec = session::spec(&self.parts, workspace, record, &attached);
+        // A kernel that wipes what is freed goes on doing so, whatever secrets there are now.
+        spec.wipes = !restoring.manifest().record.secrets.is_empty();
         if let Some(disks) = disks {
             disks.redirect(&mut spec);
         }
@@ -147,32 +149,32 @@ impl<'a> BringUp<'a> {
             let template = restoring.template(&self.parts, &coming.spec)?;
             self.arrival.start = Start::Snapshot;
             self.arrival.rehearsed = template.is_rehearsed();
-            let woken =
-                self.parts.engine.restore(&coming.spec, &template.restore()).map_err(Error::from).and_then(|machine| {
-                    let mut session = coming.session(machine);
-                    let _killed = self.interrupt.kills(session.machine());
-                    let adopted = adopt(session.machine().channel());
-                    session.wake(record, adopted, coming.within(RESTORE_LIMIT)).map_err(|error| match error {
-                        Error::Machine(cause) => session.machine_mut().explain(cause).into(),
-                        other => other,
-                    })?;
-                    Ok(session)
-                });
-            match woken {
-                Ok(mut session) => {
-                    return match session.equip(record) {
-                        Ok(()) => Ok(session),
-                        Err(error) => Err(session.explain(error, None, record)),
-                    };
-                }
+            let machine = self.parts.engine.restore(&coming.spec, &template.restore());
+            let up = machine.map_err(Error::from).and_then(|machine| {
+                let mut session = coming.session(machine);
+                let _killed = self.interrupt.kills(session.machine());
+                session.await_waking(coming.within(RESTORE_LIMIT))?;
+                Ok(session)
+            });
+            let mut session = match up {
+                Ok(session) => session,
                 Err(_) if self.interrupt.is_stopped() => return Err(Error::Interrupted),
-                // Its engine was to go on, and did not: the state is loaded into another.
+                // Its engine was to go on, and did not. Nothing has happened in the guest: the state is loaded into another.
                 Err(error) if template.is_rehearsed() => {
                     self.note(format!("the engine of the snapshot was discarded: {}", chain(&error)));
                     restoring.discard(&template);
+                    continue;
                 }
                 Err(error) => return Err(error),
-            }
+            };
+            let _killed = self.interrupt.kills(session.machine());
+            let adopted = adopt(session.machine().channel());
+            let woken = session.wake(record, adopted, coming.within(RESTORE_LIMIT));
+            return match woken.and_then(|()| session.equip(record)) {
+                Ok(()) => Ok(session),
+                Err(_) if self.interrupt.is_stopped() => Err(Error::Interrupted),
+                Err(error) => Err(session.explain(error, None, record)),
+            };
         }
     }
 

@@ -143,10 +143,14 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for a machine that goes on from a snapshot, and has it be this workspace's.
+    /// Waits until a machine that goes on from a snapshot does so.
+    pub(crate) fn await_waking(&mut self, limit: Instant) -> Result<(), Error> {
+        let up = self.machine.engine_up(limit).and_then(|()| self.machine.guest_up(limit));
+        up.map(drop).map_err(|error| self.machine.explain(error).into())
+    }
+
+    /// Has the guest of such a machine be this workspace's.
     pub(crate) fn wake(&mut self, record: &WorkspaceRecord, adopt: Vec<Adopt>, limit: Instant) -> Result<(), Error> {
-        self.machine.engine_up(limit)?;
-        self.machine.guest_up(limit)?;
         self.gateway = self.outfit.connect(&mut self.machine)?;
         let channel = self.machine.channel();
         let wake = Wake {
@@ -182,7 +186,13 @@ impl Session {
 
     /// Gives its secrets to the user of the workspace, whose set-up is complete now.
     pub(crate) fn entrust(&self, record: &WorkspaceRecord) -> Result<(), Error> {
-        self.outfit.deliver(self.machine.channel(), &record.user)
+        self.entrusting(record)()
+    }
+
+    /// The same, to be done by whoever has the time: a guest can make it take long.
+    pub(crate) fn entrusting(&self, record: &WorkspaceRecord) -> impl FnOnce() -> Result<(), Error> + Send + 'static {
+        let (outfit, channel, user) = (Arc::clone(&self.outfit), self.machine.channel().clone(), record.user.clone());
+        move || outfit.deliver(&channel, &user)
     }
 
     /// What leads into it, with the ports that are open.

@@ -179,6 +179,11 @@ impl Outfit {
         self.authority.clone()
     }
 
+    /// Whether the guest was given any secret, or may ask for one.
+    pub(crate) fn has_secrets(&self) -> bool {
+        self.secrets.is_some()
+    }
+
     /// Whether secrets lie in files of the guest.
     pub(crate) fn has_secret_files(&self) -> bool {
         self.secrets.as_ref().is_some_and(Resolved::has_files)

@@ -59,6 +59,8 @@ impl Client {
         }
         let restoring = Restoring::open(self, from)?;
         let names = self.names(&from.workspace, count, &options.names)?;
+        // Until its supervisor is there, a copy looks like one whose maker has died.
+        let _unswept = self.state().unswept()?;
         // All are made before any is started: a process that is being started holds, for a moment, whatever this one holds.
         let made = side_by_side(names, |name| {
             let made = self.make_fork(&restoring, &name, options);

@@ -8,8 +8,8 @@ use microagent_intercept::KeptAuthority;
 use microagent_machine::engine::{Frozen, MachineSpec};
 use microagent_machine::template::{Claim, Found, Making, Shape, Template};
 use microagent_protocol::Hello;
-use microagent_state::snapshot::{Machine, Manifest, ProcessPart, Snapshot, SnapshotKind, SnapshotRef};
-use microagent_state::{Workspace, WorkspaceRecord};
+use microagent_state::snapshot::{Machine, Manifest, ProcessPart, Snapshot, SnapshotKind, SnapshotRef, Writing};
+use microagent_state::{DiskSource, Workspace, WorkspaceRecord};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ pub(crate) struct Restoring {
     client: Client,
     snapshot: Snapshot,
     shape: Option<Shape>,
+    /// The layers of a snapshot that is deleted meanwhile stay until this is dropped.
+    _kept: Writing,
 }
 
 /// RestoredDisks that are there, beside those they are to take the place of. Dropping it removes them.
@@ -39,6 +41,7 @@ pub(crate) struct RestoredDisks {
 impl Restoring {
     /// Opens a snapshot that can be gone on from.
     pub(crate) fn open(client: &Client, reference: &SnapshotRef) -> Result<Restoring, Error> {
+        let kept = client.state().layers().writing()?;
         let snapshot = client.state().snapshots(&reference.workspace).open(&reference.tag)?;
         let manifest = snapshot.manifest();
         if manifest.kind == SnapshotKind::Forensic {
@@ -59,7 +62,10 @@ impl Restoring {
             let (name, image) = (reference.workspace.to_string(), manifest.record.image.clone());
             return Err(Error::BaseMissing { name, image });
         }
-        Ok(Restoring { client: client.clone(), snapshot, shape })
+        if shape.is_some() {
+            check_outside_disks(client, manifest)?;
+        }
+        Ok(Restoring { client: client.clone(), snapshot, shape, _kept: kept })
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -125,10 +131,9 @@ impl Restoring {
         let file = File::options().write(true).read(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(microagent_state::Error::io("make the disk", path))?;
         let layers = self.snapshot.layers();
-        // Those of a snapshot that is deleted meanwhile stay until this is done.
-        let _kept = layers.writing()?;
         layers.materialize(&part.layers, &file, part.bytes)?;
-        Ok(())
+        // It takes the place of what is there.
+        Ok(file.sync_all().map_err(microagent_state::Error::io("write the disk", path))?)
     }
 
     /// What the machine is restored from, if a machine of `spec` can be.
@@ -160,7 +165,6 @@ impl Restoring {
     /// Makes the capture of what is kept.
     fn make(&self, making: Making, machine: &Machine) -> Result<(), Error> {
         let layers = self.snapshot.layers();
-        let _kept = layers.writing()?;
         layers.materialize(&machine.memory, making.memory(), machine.memory_bytes)?;
         let damaged = |reason: String| microagent_state::Error::SnapshotDamaged { snapshot: self.reference(), reason };
         let path = self.snapshot.file(STATE).ok_or_else(|| damaged(format!("it has no `{STATE}`")))?;
@@ -176,6 +180,25 @@ impl Restoring {
         // One that cannot be removed now fails again.
         let _ = self.client.capture_store().discard(template);
     }
+}
+
+/// Fails where a disk that the guest only reads has been written to since: the guest remembers what was on it.
+fn check_outside_disks(client: &Client, manifest: &Manifest) -> Result<(), Error> {
+    for disk in &manifest.record.disks {
+        let path = match &disk.source {
+            DiskSource::Bundle { .. } => continue,
+            DiskSource::Disk { path } => path.clone(),
+            DiskSource::Volume { name } => client.state().find_volume(name)?.disk(),
+        };
+        let changed = std::fs::metadata(&path).and_then(|file| file.modified());
+        let changed = changed.map_err(microagent_state::Error::io("read the disk", &path))?;
+        if changed > std::time::SystemTime::from(manifest.created_at) {
+            let snapshot = format!("{}:{}", manifest.workspace, manifest.tag);
+            let why = format!("disk `{}`, which it had mounted, has been written to since", disk.name);
+            return Err(Error::SnapshotIncompatible { snapshot, why });
+        }
+    }
+    Ok(())
 }
 
 impl RestoredDisks {

@@ -194,16 +194,16 @@ pub(super) struct Below {
 impl Below {
     /// Those of the last snapshot of the workspace, or of the one it went on from.
     pub(super) fn find(store: &SnapshotStore, record: &WorkspaceRecord) -> Below {
-        let own = store.list().unwrap_or_default();
-        let last = own.into_iter().filter_map(|(_, snapshot)| snapshot.ok()).next_back();
+        let own = store.list().unwrap_or_default().into_iter().filter_map(|(_, snapshot)| snapshot.ok());
         let origin = || {
             let origin = record.origin.as_ref()?;
             store.of(&origin.workspace).open(&origin.tag).ok()
         };
-        let Some(snapshot) = last.or_else(origin) else { return Below { memory: Vec::new(), disks: Vec::new() } };
-        let manifest = snapshot.manifest();
-        let memory = manifest.machine.as_ref().map(|machine| machine.memory.clone()).unwrap_or_default();
-        Below { memory, disks: manifest.disks.clone() }
+        // What evidence holds is not to be in anything else, in which it would stay when the evidence is removed.
+        let newest_last: Vec<Snapshot> = origin().into_iter().chain(own).collect();
+        let good = || newest_last.iter().rev().map(Snapshot::manifest).filter(|one| one.kind != SnapshotKind::Forensic);
+        let memory = good().find_map(|manifest| Some(manifest.machine.as_ref()?.memory.clone())).unwrap_or_default();
+        Below { memory, disks: good().next().map(|manifest| manifest.disks.clone()).unwrap_or_default() }
     }
 
     pub(super) fn disk(&self, name: &str) -> &[LayerId] {

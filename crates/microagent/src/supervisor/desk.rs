@@ -199,6 +199,10 @@ impl Client<'_> {
                 processes.find(&process)?.detach();
                 self.reply(&Answer::Done);
             }
+            // The guest of one that is paused takes nothing, and this thread is not to wait for it.
+            Ask::Signal { .. } | Ask::Resize { .. } if self.desk.phase() == Phase::Paused => {
+                self.desk.check_running("reach a process of")?;
+            }
             Ask::Signal { process, signal, to } => {
                 let process = processes.find(&process)?;
                 self.pass_on(processes.signal(&process, signal, to)?);

@@ -49,9 +49,10 @@ impl Supervisor {
         if stopping.is_some() {
             return;
         }
-        if self.desk.phase() == Phase::Paused {
+        if self.desk.phase() == Phase::Paused || self.standstill.is_held() {
             // One whose processors cannot go on does not answer either, which is what is told then.
             let _ = self.go_on();
+            self.standstill.release();
         }
         self.desk.set_phase(Phase::Stopping);
         self.note_failure(|supervisor| {

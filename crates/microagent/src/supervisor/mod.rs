@@ -105,6 +105,11 @@ pub(crate) fn serve(
     };
     let mut machine = match brought {
         Ok(machine) => machine,
+        // A copy that did not come to go on is nothing.
+        Err(error) if record.disposable && restoring.is_some() => {
+            let _ = workspace.remove();
+            return Err(error);
+        }
         Err(error) => return Err(failed(&workspace, &mut record, error)),
     };
     machine.ready_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -217,7 +222,8 @@ fn bring_back(
     });
     *record = wanted;
     let what = format!("snapshot `{}`", restoring.reference());
-    workspace.note(record, "restored", client.cause(Some(what)))?;
+    // What it was is gone by now, so that a history that cannot be written changes nothing.
+    let _ = workspace.note(record, "restored", client.cause(Some(what)));
     Ok(Up {
         session,
         parts: boot.parts,

@@ -10,7 +10,7 @@ use microagent_protocol::{Adopt, Exec, FaultReport, Recipients, Reply, Request, 
 use microagent_state::snapshot::ProcessPart;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a process that was asked to end because its time is up has to do so.
@@ -179,7 +179,8 @@ impl Processes {
 
     /// What there is to know of those that run, for whoever goes on with a copy of the machine.
     pub(super) fn parts(&self, service: Option<&Process>) -> Vec<ProcessPart> {
-        let running = |process: &&Arc<Process>| process.lock().ending.is_none();
+        // One that has been answered has ended, though it may not be known here yet.
+        let running = |process: &&Arc<Process>| process.lock().ending.is_none() && self.channel.awaits(process.call);
         let entries: Vec<_> = self.lock().entries.values().filter(running).cloned().collect();
         let part = |process: &Arc<Process>| ProcessPart {
             call: process.call,
@@ -187,7 +188,12 @@ impl Processes {
             started_ns: process.started_ns,
             tty: process.tty,
             detached: process.lock().owner == Owner::Workspace,
-            stdin: process.stdin.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+            // Whoever holds it is writing to it, and waits for the guest: it is open.
+            stdin: match process.stdin.try_lock() {
+                Ok(stdin) => stdin.is_some(),
+                Err(TryLockError::Poisoned(stdin)) => stdin.into_inner().is_some(),
+                Err(TryLockError::WouldBlock) => true,
+            },
             service: service.is_some_and(|service| service.id == process.id),
             id: process.id,
         };

@@ -10,8 +10,8 @@ use crate::Error;
 use crate::snapshot::{Captured, Taking, Wanted};
 use microagent_machine::channel::{Held, Input};
 use microagent_protocol::supervisor::{Because, Taken};
-use microagent_state::Phase;
 use microagent_state::snapshot::SnapshotKind;
+use microagent_state::{Cause, Phase};
 use std::io::Write;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 const PAUSE_QUIET_LIMIT: Duration = Duration::from_secs(10);
 const SNAPSHOT_QUIET_LIMIT: Duration = Duration::from_mins(1);
 
-/// What a secret on its way into the guest has passed through is written over by what is sent after it: the buffers of the port hold half of
-/// this.
-const FILLER: usize = 1 << 20;
+/// What a secret on its way into the guest has passed through is written over by what is sent after it. The guest's driver has a page for
+/// each of the 1024 places in the queue of the port, and uses them in turn.
+const FILLER: usize = 6 << 20;
 const FILLER_PIECE: usize = 128 << 10;
 
 /// What there is to know of a machine that stands still, or is about to.
@@ -43,6 +43,16 @@ pub(super) struct Published {
 }
 
 impl Standstill {
+    /// Whether the guest has been asked to be quiet, and not to go on.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Has everybody who waits for the guest go on, whatever the guest does.
+    pub(super) fn release(&mut self) {
+        self.held = None;
+    }
+
     /// Leaves the guest as it is: its machine ends.
     pub(super) fn let_die(&mut self) {
         if let Some(held) = self.held.take() {
@@ -70,29 +80,48 @@ impl Supervisor {
     pub(super) fn resume(&mut self, because: Because) -> Result<(), Error> {
         self.check(Phase::Paused, "resume")?;
         self.go_on()?;
+        self.give_back();
         self.desk.set_phase(Phase::Running);
         Ok(self.workspace.enter(&mut self.record, Phase::Running, cause(because))?)
     }
 
-    /// Has the processors go on, and the guest, with its clock set and its secrets back.
+    /// Has the processors go on, and the guest, with its clock set. Its secrets come back after that.
     pub(super) fn go_on(&mut self) -> Result<(), Error> {
         self.session.machine_mut().resume(Instant::now() + PAUSE_LIMIT)?;
-        if let Some(held) = self.standstill.held.take() {
-            let limit = Instant::now() + PAUSE_LIMIT;
+        let channel = self.session.machine().channel().clone();
+        let limit = Instant::now() + PAUSE_LIMIT;
+        let held = match self.standstill.held.take() {
+            Some(held) => Some(held),
+            // One that was not quiet when it was stopped has a clock that is late all the same.
+            None => channel.hold(false, Instant::now() + PAUSE_QUIET_LIMIT).ok(),
+        };
+        if let Some(held) = held {
             let epoch_ns = held.epoch_ns(limit)?;
             held.proceed(epoch_ns, limit)?;
-        }
-        if std::mem::take(&mut self.standstill.is_purged) {
-            self.session.entrust(&self.record)?;
         }
         Ok(())
     }
 
+    /// Gives the guest its secrets again, if they were removed, on a thread that takes as long as the guest makes it.
+    fn give_back(&mut self) -> Option<JoinHandle<()>> {
+        if !std::mem::take(&mut self.standstill.is_purged) {
+            return None;
+        }
+        let entrusting = self.session.entrusting(&self.record);
+        Some(std::thread::spawn(move || {
+            if let Err(error) = entrusting() {
+                eprintln!("the secrets of the workspace were not given back: {}", error.report().message);
+            }
+        }))
+    }
+
     /// Writes the machine down. Whoever asked is answered when it is a snapshot; the machine goes on before that.
     pub(super) fn snapshot(&mut self, wanted: Wanted, because: Because, answerer: TakenAnswerer) {
-        let begun = self.take(wanted);
-        let (captured, pause) = match begun {
-            Ok(begun) => begun,
+        let was = self.desk.phase();
+        let taken = self.take(was, wanted);
+        let given_back = if self.desk.phase() == Phase::Running { self.give_back() } else { None };
+        let (captured, pause) = match taken {
+            Ok(taken) => taken,
             Err(error) => return answerer(Err(error)),
         };
         let told = self.told.clone();
@@ -102,14 +131,16 @@ impl Supervisor {
                 pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
                 note,
             });
+            if let Some(given_back) = given_back {
+                let _ = given_back.join();
+            }
             let _ = told.send(Happening::Published(Box::new(Published { outcome, because }), answerer));
         });
         self.standstill.publishing.retain(|publishing| !publishing.is_finished());
         self.standstill.publishing.push(publishing);
     }
 
-    fn take(&mut self, wanted: Wanted) -> Result<(Captured, Duration), Error> {
-        let was = self.desk.phase();
+    fn take(&mut self, was: Phase, wanted: Wanted) -> Result<(Captured, Duration), Error> {
         if !matches!(was, Phase::Running | Phase::Paused) {
             let name = self.record.name.to_string();
             return Err(Error::WrongState { name, state: was, doing: "take a snapshot of" });
@@ -119,38 +150,41 @@ impl Supervisor {
         if is_forensic {
             return self.take_evidence(taking);
         }
-        let purges = self.session.outfit().has_secret_files() && !self.standstill.is_purged;
-        if was == Phase::Paused && (purges || self.standstill.held.is_none()) {
-            // It has to do something for it, and is stopped again.
-            self.go_on()?;
-        }
-        if self.standstill.held.is_none() {
-            self.fall_quiet(purges)?;
-        }
+        let quiet = self.fall_quiet(was);
+        // Whatever comes of it, a workspace that runs goes on, and one that is paused stands still.
         let begun = Instant::now();
-        let outcome = self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT).map_err(Error::from);
-        let outcome = outcome.and_then(|()| {
+        let stopped = self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT).map_err(Error::from);
+        let captured = quiet.and(stopped).and_then(|()| {
             let processes = self.desk.processes.parts(self.service.as_deref());
             taking.capture(&self.parts, &mut self.session, processes, true, Instant::now() + PAUSE_LIMIT)
         });
         if was == Phase::Running {
             self.go_on()?;
         }
-        Ok((outcome?, begun.elapsed()))
+        Ok((captured?, begun.elapsed()))
     }
 
-    /// Asks the guest to be quiet, without its secrets if it has any.
-    fn fall_quiet(&mut self, purges: bool) -> Result<(), Error> {
+    /// Asks the guest to be quiet, without its secrets if it has any. One that is paused does something for that, unless it is so already.
+    fn fall_quiet(&mut self, was: Phase) -> Result<(), Error> {
+        let purges = self.session.outfit().has_secret_files() && !self.standstill.is_purged;
+        let fills = self.session.outfit().has_secrets();
+        if was == Phase::Paused {
+            if self.standstill.is_held() && !fills {
+                return Ok(());
+            }
+            self.go_on()?;
+        }
         let channel = self.session.machine().channel().clone();
-        if purges {
+        if fills {
             for _ in 0..FILLER / FILLER_PIECE {
                 // Nobody in the guest knows the stream, so it is dropped there.
                 let mut filler: Input = channel.input();
                 filler.write_all(&[0; FILLER_PIECE]).map_err(|_| microagent_machine::Error::GuestLost)?;
             }
         }
+        // Before it is asked: one that fails half way, or answers late, has removed some of them.
+        self.standstill.is_purged |= purges;
         self.standstill.held = Some(channel.hold(purges, Instant::now() + SNAPSHOT_QUIET_LIMIT)?);
-        self.standstill.is_purged = purges;
         Ok(())
     }
 
@@ -158,8 +192,14 @@ impl Supervisor {
     fn take_evidence(&mut self, taking: Taking) -> Result<(Captured, Duration), Error> {
         let begun = Instant::now();
         self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT)?;
+        if self.desk.phase() == Phase::Running {
+            // It is so from now on, whoever asked and whatever they do next.
+            self.desk.set_phase(Phase::Paused);
+            let because = Cause::of("supervisor").because("it is evidence");
+            self.note_failure(|supervisor| supervisor.workspace.enter(&mut supervisor.record, Phase::Paused, because));
+        }
         let processes = self.desk.processes.parts(self.service.as_deref());
-        let purged = !self.session.outfit().has_secret_files();
+        let purged = !self.session.outfit().has_secrets();
         let captured =
             taking.capture(&self.parts, &mut self.session, processes, purged, Instant::now() + PAUSE_LIMIT)?;
         Ok((captured, begun.elapsed()))

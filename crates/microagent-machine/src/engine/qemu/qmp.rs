@@ -35,6 +35,8 @@ pub(in crate::engine) struct Monitor {
     /// Commands that were sent and not answered, in order.
     unanswered: VecDeque<&'static str>,
     greeted: bool,
+    /// QEMU still has the file that devices were written to.
+    has_state_set: bool,
 }
 
 #[derive(Serialize)]
@@ -79,7 +81,7 @@ struct Event {
 impl Monitor {
     /// The monitor at the other end of `stream`.
     pub(in crate::engine) fn new(stream: UnixStream) -> Monitor {
-        Monitor { stream, received: Vec::new(), unanswered: VecDeque::new(), greeted: false }
+        Monitor { stream, received: Vec::new(), unanswered: VecDeque::new(), greeted: false, has_state_set: false }
     }
 
     /// Takes note that QEMU is past its greeting and listens to commands.
@@ -124,7 +126,7 @@ impl Monitor {
         }
     }
 
-    /// Has everything of a machine that stands still written to `state` but its RAM, and lets go of the file.
+    /// Has everything of a machine that stands still written to `state` but its RAM. The file is let go of when it goes on.
     ///
     /// The command is there for Xen, which sees to the RAM itself, as we do. Its file is one that was handed over: a machine under a filter
     /// opens none.
@@ -133,7 +135,7 @@ impl Monitor {
         // It is not told to become the source of a migration, which gives up its disks.
         let arguments = json!({"filename": format!("/dev/fdset/{STATE_SET}"), "live": false});
         self.send("xen-save-devices-state", arguments)?;
-        self.send("remove-fd", json!({"fdset-id": STATE_SET}))?;
+        self.has_state_set = true;
         self.settle(deadline)
     }
 
@@ -145,7 +147,12 @@ impl Monitor {
 
     /// Has a machine go on that was stopped.
     pub(in crate::engine) fn go_on(&mut self) -> Result<(), Error> {
-        self.send("cont", json!({}))
+        self.send("cont", json!({}))?;
+        // While a machine stands still, QEMU keeps what it is told to give up.
+        if std::mem::take(&mut self.has_state_set) {
+            self.send("remove-fd", json!({"fdset-id": STATE_SET}))?;
+        }
+        Ok(())
     }
 
     /// Puts an open image in the place of disk `index`, whatever was there. The guest must not have a driver bound to it.
