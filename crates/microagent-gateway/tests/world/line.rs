@@ -100,8 +100,8 @@ fn carry(devices: [&File; 2], weather: Weather, over: &UnixStream, lost: &Atomic
         let next =
             queues.iter().filter_map(|queue| queue.front()).map(|(due, _)| due.saturating_duration_since(now)).min();
         let next = next.map(|wait| wait.try_into().expect("far less than a century"));
-        let [host, net] = devices.map(|device| PollFd::from_borrowed_fd(device.as_fd(), PollFlags::IN));
-        let mut ready = [host, net, PollFd::new(over, PollFlags::IN)];
+        let [one, other] = devices.map(|device| PollFd::from_borrowed_fd(device.as_fd(), PollFlags::IN));
+        let mut ready = [one, other, PollFd::new(over, PollFlags::IN)];
         poll(&mut ready, next.as_ref()).expect("waiting for frames");
         if !ready[2].revents().is_empty() {
             return;

@@ -9,7 +9,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-mod line;
+pub(crate) mod line;
 mod relay;
 mod tap;
 
@@ -31,7 +31,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 use tempfile::TempDir;
 
-pub(crate) use line::{Line, Weather};
 use relay::Relay;
 
 /// What is only ever reached by a defect.

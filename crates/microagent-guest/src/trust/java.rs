@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const SHARED: [&str; 3] =
     ["etc/ssl/certs/java/cacerts", "etc/pki/ca-trust/extracted/java/cacerts", "var/lib/ca-certificates/java-cacerts"];
 
-/// Where each directory may be a Java: of distributions and most vendors; of Temurin's images; of OpenJDK's; by hand.
+/// Where each directory may be a Java: of distributions and most vendors; of Temurin's images; of the `openjdk` ones; by hand.
 const HOMES: [&str; 4] = ["usr/lib/jvm", "opt/java", "usr/local", "opt"];
 
 /// Where a Java has its store; the second place is that of Java 8.
@@ -102,7 +102,7 @@ mod tests {
     fn a_store_that_can_be_added_to_keeps_what_it_has() {
         let (base, layer) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let ((images, _), (ours, pem)) = (certificate(1, 700), certificate(2, 600));
-        put(base.path(), SHARED[0], &jks::of(std::slice::from_ref(&images)));
+        put(base.path(), SHARED[0], jks::of(std::slice::from_ref(&images)));
         fs::create_dir_all(base.path().join(JDK).parent().unwrap()).unwrap();
         symlink("/etc/ssl/certs/java/cacerts", base.path().join(JDK)).unwrap();
         write_layer(layer.path(), base.path(), None, || unreachable!("the bundle is not wanted"), &[pem]).unwrap();
@@ -115,7 +115,9 @@ mod tests {
         let (base, layer) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let ((ours, pem), (others, bundle)) = (certificate(1, 700), certificate(2, 600));
         let stores = [JDK, "opt/java/openjdk/jre/lib/security/cacerts", "srv/jdk/lib/security/cacerts"];
-        stores.iter().for_each(|store| put(base.path(), store, b"\x30\x82 PKCS12"));
+        for store in stores {
+            put(base.path(), store, b"\x30\x82 PKCS12");
+        }
         let bundle = || Ok(format!("{bundle}{pem}").into_bytes());
         let ours_in_pem = [pem.clone()];
         write_layer(layer.path(), base.path(), Some("/srv/jdk".as_ref()), bundle, &ours_in_pem).unwrap();

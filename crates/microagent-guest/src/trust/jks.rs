@@ -108,7 +108,7 @@ pub(super) mod tests {
         entries
     }
 
-    /// A certificate, and when `keytool -importcert -storetype JKS -storepass changeit` of OpenJDK 17 made a store of it.
+    /// A certificate, and when `keytool -importcert -storetype JKS -storepass changeit` of Java 17 made a store of it.
     const CERTIFICATE: &str = "MIIBLjCB4aADAgECAhQNY3VTLpUcZiCjWFrarsb2qFxbWTAFBgMrZXAwDDEKMAgGA1UEAwwBeDAgFw0yNjExMjkx\
         MTQ3NDZaGA8yMTI2MTEwNTExNDc0NlowDDEKMAgGA1UEAwwBeDAqMAUGAytlcAMhAL6LaxLVPiyr222XunDsrWN3hhlgO9Roq5u6FM9QiKYCo1MwUTAd\
         BgNVHQ4EFgQU2qDpvxW/A2E7MsaR5lLYxDWREVYwHwYDVR0jBBgwFoAU2qDpvxW/A2E7MsaR5lLYxDWREVYwDwYDVR0TAQH/BAUwAwEB/zAFBgMrZXAD\
@@ -121,16 +121,14 @@ pub(super) mod tests {
         let mut store = [MAGIC, VERSION, [0, 0, 0, 1]].concat();
         entry(&mut store, "microagent-0", DATE, &certificate).unwrap();
         store.extend(digest(&store));
-        assert_eq!(
-            (store.len(), hexadecimal(&store[store.len() - DIGEST..]).as_str()),
-            (375, "9718d7ecb12a9ee67076b91d4e25425f70bb62f2")
-        );
-        let whole = Sha1::from(&store).digest().bytes();
-        assert_eq!(hexadecimal(&whole), "beec8b137027a33f5a00fb44778d4b4e93d3bdf2");
+        assert_eq!(store.len(), 375);
+        assert_eq!(store[store.len() - DIGEST..], bytes("9718d7ecb12a9ee67076b91d4e25425f70bb62f2"));
+        assert_eq!(Sha1::from(&store).digest().bytes()[..], bytes("beec8b137027a33f5a00fb44778d4b4e93d3bdf2"));
     }
 
-    fn hexadecimal(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    fn bytes(hexadecimal: &str) -> Vec<u8> {
+        let digits = hexadecimal.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
     }
 
     #[test]

@@ -4,9 +4,13 @@ use crate::host::Host;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
+use std::time::{Duration, Instant};
 
 /// How long a killed process may take to be gone, on a host that is very busy.
 const END: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
+/// How long nobody comes when nobody is going to.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Process id of the engine of a workspace that runs.
 pub(crate) fn engine(host: &Host, name: &str) -> u32 {
@@ -27,10 +31,16 @@ pub(crate) fn supervisor(host: &Host, name: &str) -> u32 {
     stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Kills whoever runs a workspace or is about to, as often as there is somebody.
+/// Kills whoever runs a workspace or is about to, until nobody has come for a while: a process that is just being started cannot be told
+/// from the one that starts it.
 pub(crate) fn kill_supervisors(host: &Host, name: &str) {
-    while let Some(supervisor) = supervisor_on_its_way(host, name) {
-        kill(supervisor);
+    let mut last = Instant::now();
+    while last.elapsed() < QUIET {
+        if let Some(supervisor) = supervisor_on_its_way(host, name) {
+            kill(supervisor);
+            last = Instant::now();
+        }
+        std::thread::sleep(QUIET / 20);
     }
 }
 

@@ -38,13 +38,13 @@ fn what_does_not_fit_is_refused_by_name_and_harms_nothing() {
     let restore = ["snapshot", "restore", "box", "one", "--yes"];
     for (what, with) in [("engine_version", "1.0"), ("backend", "linux-kvm"), ("program", "null"), ("arguments", "x")] {
         change(&manifest(&host), |manifest| {
-            manifest["machine"]["shape"]["hardware"][what] =
+            manifest["record"]["machine"]["shape"]["hardware"][what] =
                 serde_json::from_str(with).unwrap_or_else(|_| serde_json::Value::from(with));
         });
         refused(&host, &restore, "snapshot_incompatible");
         fs::write(manifest(&host), &good).unwrap();
     }
-    change(&manifest(&host), |manifest| manifest["machine"]["shape"]["kernel"] = "another".into());
+    change(&manifest(&host), |manifest| manifest["record"]["machine"]["shape"]["kernel"] = "another".into());
     refused(&host, &restore, "snapshot_incompatible");
     fs::write(manifest(&host), &good).unwrap();
     change(&manifest(&host), |manifest| manifest["version"] = 99.into());
