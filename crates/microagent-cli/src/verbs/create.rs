@@ -60,8 +60,6 @@ pub(crate) struct Args {
     #[arg(long = "json", id = "request", value_name = "PATH|-", conflicts_with = "file")]
     request: Option<PathBuf>,
     #[command(flatten)]
-    origin: OriginArgs,
-    #[command(flatten)]
     definition: Definition,
     /// Shell command line to run on every start, for as long as the workspace runs
     #[arg(long, value_name = "COMMAND", allow_hyphen_values = true, conflicts_with_all = ["entrypoint", "image_command"], help_heading = "Command")]
@@ -75,6 +73,8 @@ pub(crate) struct Args {
     /// Accepted for compatibility: set-up runs in this process, and `start` names its own supervisor
     #[arg(long = "supervisor", id = "create_supervisor", value_name = "PATH", hide_short_help = true)]
     supervisor: Option<PathBuf>,
+    #[command(flatten)]
+    origin: OriginArgs,
     #[command(flatten)]
     refused: RefusedFlag,
 }
