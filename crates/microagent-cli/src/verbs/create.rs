@@ -2,7 +2,7 @@
 
 use super::definition::Definition;
 use super::definition::file::SpecArgs;
-use super::snapshot::origin::OriginArgs;
+use super::snapshot::origin::{Decided, OriginArgs};
 use super::{Action, DONE};
 use crate::completion;
 use crate::context::Context;
@@ -39,6 +39,8 @@ Examples:
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    decided: Decided,
     /// Name of the workspace, as with `--name`
     #[arg(value_name = "NAME")]
     positional: Option<String>,
@@ -154,7 +156,7 @@ fn request(path: &Path) -> Result<WorkspaceSpec, Error> {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         self.refused.check()?;
-        if let Some(snapshot) = self.origin.snapshot()? {
+        if let Some(snapshot) = self.origin.snapshot(&self.decided)? {
             let forwards = self.definition.forwards()?;
             return self.origin.create(context, snapshot, self.name()?, forwards, self.supervisor.clone());
         }
