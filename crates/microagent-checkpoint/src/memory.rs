@@ -8,6 +8,7 @@ use crate::Error;
 use crate::capture::Provided;
 use crate::format::{ADDRESS_SPACE_END, Action, LOADER_ADDRESS, MEMORY_SLOT, RESERVED_END, SLOTS};
 use crate::mappings::{self, Mapping};
+use crate::overlay::stretches;
 use crate::plan::{Plan, number};
 use crate::sparse;
 use std::collections::BTreeMap;
@@ -17,6 +18,9 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 pub(crate) const PAGE: u64 = 4096;
+
+/// Pages of a file that are mapped again, or copied, together: each piece is a mapping of the copy.
+const GRAIN: usize = 64;
 
 /// Pages read at a time.
 pub(crate) const RUN: u64 = 256;
@@ -97,7 +101,9 @@ impl<'a> Saver<'a> {
                     let start = mapping.start.saturating_sub(STACK_ROOM).max(previous_end + PAGE);
                     mapped.push([start, mapping.start - start, mapping.protection, ANONYMOUS, NO_FILE, 0]);
                 }
-                mapped.push(self.map(plan, mapping)?);
+                for piece in self.pieces(mapping)? {
+                    mapped.push(self.map(plan, &piece)?);
+                }
                 previous_end = mapping.end;
             }
         }
@@ -153,6 +159,29 @@ impl<'a> Saver<'a> {
         Ok([start, length, protection, FIXED_NO_RESERVE, (SLOTS + MEMORY_SLOT).into(), at])
     }
 
+    /// A mapping of a file that was changed in parts, in pieces that were changed and pieces that were not: those are mapped from the file
+    /// again, as everybody else has them.
+    fn pieces(&self, mapping: &Mapping) -> Result<Vec<Mapping>, Error> {
+        if mapping.protection == 0 || !mapping.is_of_file() {
+            return Ok(vec![mapping.clone()]);
+        }
+        let pages = self.pages(mapping)?;
+        let grains = pages.chunks(GRAIN).map(|grain| grain.iter().any(|&page| is_own(page)));
+        let mut pieces: Vec<(bool, Mapping)> = Vec::new();
+        for (number, changed) in (0_u64..).zip(grains) {
+            let start = mapping.start + number * GRAIN as u64 * PAGE;
+            let end = mapping.end.min(start + GRAIN as u64 * PAGE);
+            match pieces.last_mut() {
+                Some((like, piece)) if *like == changed => piece.end = end,
+                _ => {
+                    let offset = mapping.offset + (start - mapping.start);
+                    pieces.push((changed, Mapping { start, end, offset, ..mapping.clone() }));
+                }
+            }
+        }
+        Ok(pieces.into_iter().map(|(_, piece)| piece).collect())
+    }
+
     fn pages(&self, mapping: &Mapping) -> Result<Vec<u64>, Error> {
         pages(&self.pagemap, mapping)
     }
@@ -191,11 +220,13 @@ impl<'a> Saver<'a> {
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), Error> {
-        let pages = bytes.chunks_exact(PAGE as usize).enumerate();
-        for (page, content) in pages.filter(|(_, content)| content.iter().any(|&byte| byte != 0)) {
-            self.memory.write_all_at(content, at + page as u64 * PAGE).map_err(Error::Write)?;
-            self.saved += PAGE;
+    fn write(&mut self, bytes: &[u8], mut at: u64) -> Result<(), Error> {
+        for (is_zero, pages) in stretches(bytes) {
+            if !is_zero {
+                self.memory.write_all_at(pages, at).map_err(Error::Write)?;
+                self.saved += pages.len() as u64;
+            }
+            at += pages.len() as u64;
         }
         Ok(())
     }

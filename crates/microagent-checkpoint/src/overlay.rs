@@ -59,7 +59,7 @@ fn write(bytes: &[u8], into: &File, mut at: u64) -> Result<u64, Error> {
 }
 
 /// The longest stretches of pages that are all zero, or all not.
-fn stretches(bytes: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
+pub(crate) fn stretches(bytes: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -25,14 +25,8 @@ pub enum Protocol {
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Icmp => "icmp",
-            Protocol::Dns => "dns",
-            Protocol::Http => "http",
-            Protocol::Other => "other",
-        })
+        // As it is written in records.
+        self.serialize(f)
     }
 }
 
@@ -60,6 +54,13 @@ pub enum Happened {
     /// Things that happened too fast to be written down one by one: how many, is in the detail.
     #[serde(rename = "egress_left_out")]
     LeftOut,
+}
+
+impl fmt::Display for Happened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As it is written in records.
+        self.serialize(f)
+    }
 }
 
 /// Why something was denied.
@@ -300,6 +301,13 @@ mod tests {
         }
         let names: std::collections::BTreeSet<_> = all.iter().map(|reason| reason.name()).collect();
         assert_eq!(names.len(), all.len());
+    }
+
+    #[test]
+    fn what_happened_is_shown_as_it_is_written_and_fills_its_column() {
+        assert_eq!(format!("{:<17}|{:<5}|", Happened::SwapError, Protocol::Tcp), "egress_swap_error|tcp  |");
+        assert_eq!(format!("{:<17}|", Happened::Deny), "egress_deny      |");
+        assert_eq!(serde_json::to_string(&Happened::Deny).unwrap(), "\"egress_deny\"");
     }
 
     #[test]

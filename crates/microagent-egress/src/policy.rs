@@ -157,11 +157,6 @@ impl Policy {
         self.rules.mode != Mode::Off && self.allows(name) && !self.passes_through(name)
     }
 
-    /// Whether there can be a connection that is looked into.
-    pub fn intercepts_any(&self) -> bool {
-        self.rules.mode != Mode::Off && self.rules.allow.iter().any(|host| !matches!(host, Host::Address(_)))
-    }
-
     fn listed(&self) -> impl Iterator<Item = &Host> {
         self.rules.allow.iter().chain(&self.rules.passthrough)
     }

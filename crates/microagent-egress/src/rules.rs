@@ -69,4 +69,26 @@ impl Rules {
         }
         Ok(())
     }
+
+    /// Whether there can be a connection that is looked into.
+    pub fn intercepts_any(&self) -> bool {
+        self.mode != Mode::Off && self.allow.iter().any(|host| !matches!(host, Host::Address(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_are_allowed_have_connections_that_are_looked_into() {
+        let rules = |mode, allow: &[&str]| {
+            let allow = allow.iter().map(|host| host.parse().unwrap()).collect();
+            Rules { mode, allow, passthrough: vec!["pinned.example".parse().unwrap()] }
+        };
+        assert!(rules(Mode::Guarded, &["192.0.2.1", ".example.com"]).intercepts_any());
+        assert!(!rules(Mode::Strict, &["192.0.2.1"]).intercepts_any());
+        assert!(!rules(Mode::Strict, &[]).intercepts_any());
+        assert!(!rules(Mode::Off, &["a.example"]).intercepts_any());
+    }
 }

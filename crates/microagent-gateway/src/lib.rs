@@ -18,6 +18,7 @@ pub mod address;
 mod channels;
 mod device;
 mod dhcp;
+mod dialer;
 pub mod dns;
 mod edge;
 mod error;
@@ -33,10 +34,12 @@ mod network;
 mod opening;
 mod poll;
 pub mod proxy;
+mod quiet;
 mod record;
 mod tcp;
 mod udp;
 
+pub use dialer::Dialer;
 pub use error::Error;
 pub use opening::{Sniffed, settle, sniff};
 

@@ -21,7 +21,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Port of resolvers.
 const DNS_PORT: u16 = 53;
@@ -73,11 +73,21 @@ impl Network {
                     self.frame(frame);
                 }
             }
-            self.tcp.turn(&mut self.edge);
-            self.channels.expire(&mut self.edge);
-            self.edge.out.flush()?;
+            self.turn()?;
         }
         Ok(())
+    }
+
+    /// Does what there is to do after everything that came.
+    pub(crate) fn turn(&mut self) -> Result<(), Ended> {
+        self.tcp.turn(&mut self.edge);
+        self.channels.expire(&mut self.edge);
+        self.edge.out.flush()
+    }
+
+    /// Lets time pass.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        self.edge.now += time;
     }
 
     /// Another thread has something.
@@ -102,7 +112,7 @@ impl Network {
     }
 
     /// The guest sent a frame.
-    fn frame(&mut self, frame: &[u8]) {
+    pub(crate) fn frame(&mut self, frame: &[u8]) {
         match ethernet::open(frame) {
             Frame::Of(Kind::Arp, question) => ethernet::answer(question, &mut self.edge.out),
             Frame::Of(Kind::Ipv4, packet) => match Packet::read(packet) {

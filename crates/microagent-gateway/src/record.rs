@@ -1,8 +1,7 @@
-//! What is written down, and how often: a guest that tries the same thing a thousand times a second is told no a
-//! thousand times, and one line a second says so.
+//! What is written down of what goes out, and of what does not.
 
+use crate::quiet::Quiet;
 use microagent_egress::{Event, Happened, Log, Protocol, Reason};
-use std::collections::HashMap;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +10,13 @@ use std::time::{Duration, Instant};
 const SAME: Duration = Duration::from_secs(1);
 /// How long what is of no particular connection is not repeated.
 const RARE: Duration = Duration::from_mins(1);
-/// Most different denials that are remembered. Beyond that each is written.
-const REMEMBERED: usize = 1024;
 
 /// Where decisions are written.
 pub(crate) struct Record {
     log: Arc<Log>,
-    denied: HashMap<Denial, Instant>,
-    rare: HashMap<(Protocol, String), Instant>,
-    failed: HashMap<Protocol, Instant>,
+    denied: Quiet<Denial>,
+    rare: Quiet<(Protocol, String)>,
+    failed: Quiet<Protocol>,
 }
 
 /// What makes denials alike.
@@ -27,7 +24,7 @@ type Denial = (Protocol, Reason, SocketAddrV4, Option<String>);
 
 impl Record {
     pub(crate) fn new(log: Arc<Log>) -> Record {
-        Record { log, denied: HashMap::new(), rare: HashMap::new(), failed: HashMap::new() }
+        Record { log, denied: Quiet::new(SAME), rare: Quiet::new(RARE), failed: Quiet::new(SAME) }
     }
 
     /// Something went out.
@@ -45,25 +42,14 @@ impl Record {
         to: SocketAddrV4,
         now: Instant,
     ) {
-        if self.denied.len() >= REMEMBERED {
-            self.denied.retain(|_, at| now.duration_since(*at) < SAME);
-        }
-        let denial = (protocol, reason, to, host.clone());
-        if self.denied.get(&denial).is_some_and(|at| now.duration_since(*at) < SAME) {
-            return;
-        }
-        self.log.write(&Event::deny(protocol, reason).with(host, SocketAddr::V4(to)));
-        if self.denied.len() < REMEMBERED {
-            self.denied.insert(denial, now);
+        if self.denied.is_new((protocol, reason, to, host.clone()), now) {
+            self.log.write(&Event::deny(protocol, reason).with(host, SocketAddr::V4(to)));
         }
     }
 
-    /// Something of which it matters that it is tried, and not how often. There are few different details.
+    /// Something of which it matters that it is tried, and not how often.
     pub(crate) fn deny_rarely(&mut self, protocol: Protocol, reason: Reason, detail: &str, now: Instant) {
-        let what = (protocol, detail.to_owned());
-        let last = self.rare.get(&what);
-        if last.is_none_or(|at| now.duration_since(*at) >= RARE) {
-            self.rare.insert(what, now);
+        if self.rare.is_new((protocol, detail.to_owned()), now) {
             self.log.write(&Event { detail: Some(detail.to_owned()), ..Event::deny(protocol, reason) });
         }
     }
@@ -83,11 +69,8 @@ impl Record {
         detail: String,
         now: Instant,
     ) {
-        let last = self.failed.insert(protocol, now);
-        if last.is_none_or(|at| now.duration_since(at) >= SAME) {
+        if self.failed.is_new(protocol, now) {
             self.fail(protocol, host, to, detail);
-        } else if let Some(at) = last {
-            self.failed.insert(protocol, at);
         }
     }
 
@@ -126,12 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_of_the_whole_network_is_written_and_not_remembered() {
+    fn a_sweep_of_the_whole_network_is_written() {
         let (dir, mut record) = record();
         let now = Instant::now();
         for port in 1..=2000 {
             record.deny(Protocol::Tcp, Reason::NoName, None, SocketAddrV4::new([192, 0, 2, 1].into(), port), now);
         }
-        assert_eq!((lines(&dir), record.denied.len()), (2000, REMEMBERED));
+        assert_eq!(lines(&dir), 2000);
     }
 }

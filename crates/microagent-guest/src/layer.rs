@@ -31,7 +31,7 @@ pub(crate) fn write(layer: &Path, base: &Path, boot: &Boot) -> io::Result<()> {
         }
     }
     if !boot.trust.is_empty() {
-        trust::write_layer(layer, base, &boot.trust)?;
+        trust::write_layer(layer, base, boot)?;
     }
     let base_etc = base.join("etc");
     // An image whose `/etc` is not a directory keeps it: the layer would hide it.
@@ -105,6 +105,7 @@ mod tests {
             network: None,
             trust: Vec::new(),
             roots: String::new(),
+            java_home: None,
             secrets: false,
             sockets: Vec::new(),
         }

@@ -69,7 +69,7 @@ fn remove(directory: impl AsFd, name: &std::ffi::CStr, depth: usize) -> Result<(
             }
         }
         FileType::RegularFile => {
-            overwrite(openat(&directory, name, flags | OFlags::WRONLY, Mode::empty())?)?;
+            overwrite(&openat(&directory, name, flags | OFlags::WRONLY, Mode::empty())?)?;
             unlinkat(&directory, name, AtFlags::empty())
         }
         _ => unlinkat(&directory, name, AtFlags::empty()),
@@ -77,8 +77,8 @@ fn remove(directory: impl AsFd, name: &std::ffi::CStr, depth: usize) -> Result<(
 }
 
 /// Writes zeros over a file.
-fn overwrite(file: OwnedFd) -> Result<()> {
-    let stat = fstat(&file)?;
+fn overwrite(file: &OwnedFd) -> Result<()> {
+    let stat = fstat(file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         // Something else has taken its name.
         return Err(Errno::NOENT);
@@ -87,7 +87,7 @@ fn overwrite(file: OwnedFd) -> Result<()> {
     let mut written = 0;
     while written < length {
         let rest = (length - written).min(ZEROS.len() as u64) as usize;
-        match pwrite(&file, &ZEROS[..rest], written) {
+        match pwrite(file, &ZEROS[..rest], written) {
             Ok(count) => written += count as u64,
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),

@@ -2,8 +2,13 @@
 //!
 //! Every distribution has its bundle of certificates in one file, at one of a few places. In the machine's layer each such file of the
 //! image gets another in its place, with ours at its end; and where programs look that have none is told by variables of their environment,
-//! which name the bundle in memory.
+//! which name the bundle in memory. [`java`] has stores of its own.
 
+mod java;
+mod jks;
+mod pem;
+
+use microagent_protocol::Boot;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -20,9 +25,15 @@ const BUNDLES: [&str; 5] = [
 /// Largest bundle that is read: thirty times what browsers trust.
 const MAX_BUNDLE: u64 = 8 << 20;
 
-/// Replaces the bundles of the image at `base` in `layer`.
-pub(crate) fn write_layer(layer: &Path, base: &Path, certificates: &[String]) -> io::Result<()> {
-    for bundle in BUNDLES {
+/// Replaces what the image at `base` trusts in `layer`.
+pub(crate) fn write_layer(layer: &Path, base: &Path, boot: &Boot) -> io::Result<()> {
+    write_bundles(layer, base, &boot.trust)?;
+    let bundle = || bundle(base, &boot.roots, &boot.trust);
+    java::write_layer(layer, base, boot.java_home.as_deref().map(Path::new), bundle, &boot.trust)
+}
+
+fn write_bundles(layer: &Path, base: &Path, certificates: &[String]) -> io::Result<()> {
+    for bundle in BUNDLES.map(Path::new) {
         let (original, ours) = (base.join(bundle), layer.join(bundle));
         // A link leads to another of them, or to something that is not there.
         let Ok(metadata) = fs::symlink_metadata(&original) else { continue };
@@ -40,7 +51,8 @@ pub(crate) fn write_layer(layer: &Path, base: &Path, certificates: &[String]) ->
 /// The bundle of the image at `base`, or `roots` where it has none, and ours.
 pub(crate) fn bundle(base: &Path, roots: &str, certificates: &[String]) -> io::Result<Vec<u8>> {
     let is_bundle = |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= MAX_BUNDLE);
-    let found = BUNDLES.iter().filter(|bundle| has_real_parents(base, bundle)).map(|bundle| base.join(bundle));
+    let found =
+        BUNDLES.iter().map(Path::new).filter(|bundle| has_real_parents(base, bundle)).map(|bundle| base.join(bundle));
     let original = found
         .filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file()))
         .find(|path| is_bundle(path))
@@ -61,16 +73,15 @@ fn with_ours(mut bundle: Vec<u8>, certificates: &[String]) -> Vec<u8> {
 }
 
 /// Whether every directory on the way is one: the layer would hide a link, and a link of the image may lead anywhere.
-fn has_real_parents(base: &Path, bundle: &str) -> bool {
-    Path::new(bundle)
-        .ancestors()
+fn has_real_parents(base: &Path, path: &Path) -> bool {
+    path.ancestors()
         .skip(1)
         .filter(|parent| !parent.as_os_str().is_empty())
         .all(|parent| fs::symlink_metadata(base.join(parent)).is_ok_and(|found| found.is_dir()))
 }
 
-fn make_parents(layer: &Path, base: &Path, bundle: &str) -> io::Result<()> {
-    let mut parents: Vec<&Path> = Path::new(bundle).ancestors().skip(1).collect();
+fn make_parents(layer: &Path, base: &Path, path: &Path) -> io::Result<()> {
+    let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
     parents.reverse();
     for parent in parents.into_iter().filter(|parent| !parent.as_os_str().is_empty()) {
         let made = layer.join(parent);
@@ -87,10 +98,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn put(directory: &Path, file: &str, text: &str) {
+    pub(super) fn put(directory: &Path, file: &str, content: impl AsRef<[u8]>) {
         let path = directory.join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        fs::write(path, content).unwrap();
     }
 
     #[test]
@@ -99,7 +110,7 @@ mod tests {
         put(base.path(), BUNDLES[0], "images");
         symlink("certs/ca-certificates.crt", base.path().join(BUNDLES[1])).unwrap();
         let ours = ["ours\n".to_owned()];
-        write_layer(layer.path(), base.path(), &ours).unwrap();
+        write_bundles(layer.path(), base.path(), &ours).unwrap();
         assert_eq!(fs::read_to_string(layer.path().join(BUNDLES[0])).unwrap(), "images\nours\n");
         assert!(!layer.path().join(BUNDLES[1]).exists(), "a link goes on to lead to the other");
         assert_eq!(bundle(base.path(), "hosts", &ours).unwrap(), b"images\nours\n");
@@ -111,7 +122,7 @@ mod tests {
         put(base.path(), "elsewhere/certs/ca-certificates.crt", "images");
         fs::create_dir(base.path().join("etc")).unwrap();
         symlink("/elsewhere", base.path().join("etc/ssl")).unwrap();
-        write_layer(layer.path(), base.path(), &["ours\n".to_owned()]).unwrap();
+        write_bundles(layer.path(), base.path(), &["ours\n".to_owned()]).unwrap();
         assert!(!layer.path().join("etc").exists());
         assert_eq!(bundle(base.path(), "hosts", &["ours\n".to_owned()]).unwrap(), b"hosts\nours\n");
     }

@@ -195,7 +195,7 @@ fn what_was_on_its_way_to_and_from_a_command_is_not_lost() {
     }
     let window = |machine: &mut Machine, stream| {
         for _ in 0..INITIAL_CREDIT as usize / MAX_DATA {
-            machine.send(Kind::Data, stream, &[b'i'; MAX_DATA]);
+            machine.send(Kind::Data, stream, &vec![b'i'; MAX_DATA]);
         }
     };
     window(&mut machine, 20);

@@ -6,6 +6,7 @@ use crate::upstream::{TokenClient, Trust};
 use crate::{Authority, Error, Roots, Swaps};
 use microagent_egress::{Event, Log, Protocol, Reason};
 use std::fmt;
+use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -25,6 +26,14 @@ pub struct Options {
     pub log: Arc<Log>,
     /// What servers are checked against.
     pub roots: Roots,
+    /// How the endpoints are reached that give out tokens.
+    pub connect: Arc<dyn Connect>,
+}
+
+/// Who connects with hosts that the machine has nothing to do with.
+pub trait Connect: fmt::Debug + Send + Sync {
+    /// A connection with `port` of `host`, a name or an address. It may wait, on a thread of its own, and is to come to an end by itself.
+    fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream>;
 }
 
 /// What all connections share.
@@ -63,16 +72,16 @@ impl Drop for Place {
 impl Interceptor {
     /// Starts the thread.
     pub fn start(options: Options) -> Result<Interceptor, Error> {
-        let Options { authority, swaps, log, roots } = options;
+        let Options { authority, swaps, log, roots, connect } = options;
         let trust = Trust::new(roots)?;
-        let tokens = TokenClient::new(&trust);
+        let tokens = TokenClient::new(&trust, connect);
         let shared = Arc::new(Shared { authority, swaps, log: Arc::clone(&log), trust, tokens });
         let failed = |source| Error::Start { source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (jobs, queue) = unbounded_channel();
         let work = move || {
             runtime.block_on(serve(queue, &shared));
-            // A lookup of a token endpoint may hang on the host's resolver, and nobody waits for its answer any more.
+            // A connection with a token endpoint may take a while to come about, and nobody waits for it any more.
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("intercept".to_owned()).spawn(work).map_err(failed)?;
@@ -105,7 +114,7 @@ async fn serve(mut queue: UnboundedReceiver<Job>, shared: &Arc<Shared>) {
     }
 }
 
-fn sockets(guest: UnixStream, upstream: OwnedFd) -> std::io::Result<(tokio::net::UnixStream, tokio::net::TcpStream)> {
+fn sockets(guest: UnixStream, upstream: OwnedFd) -> io::Result<(tokio::net::UnixStream, tokio::net::TcpStream)> {
     let upstream = TcpStream::from(upstream);
     upstream.set_nonblocking(true)?;
     upstream.set_nodelay(true)?;

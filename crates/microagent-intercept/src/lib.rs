@@ -31,6 +31,8 @@ mod connection;
 mod denial;
 mod error;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod headers;
 mod interceptor;
@@ -46,6 +48,6 @@ mod upstream;
 pub use authority::{Authority, KeptAuthority};
 pub use connection::Connection;
 pub use error::Error;
-pub use interceptor::{Interceptor, Options};
+pub use interceptor::{Connect, Interceptor, Options};
 pub use roots::Roots;
 pub use swap::{SwapConfig, Swaps};

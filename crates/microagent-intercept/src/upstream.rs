@@ -1,5 +1,6 @@
 //! The side of the servers.
 
+use crate::interceptor::Connect;
 use crate::limits::HANDSHAKE_TIME;
 use crate::swap::TokenUrl;
 use crate::{Error, Roots};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -76,11 +78,14 @@ impl Untrusted {
 }
 
 /// Asks for tokens. Nothing of it goes through the guest's network, nor by what the guest says.
-pub(crate) struct TokenClient(Trust);
+pub(crate) struct TokenClient {
+    trust: Trust,
+    connect: Arc<dyn Connect>,
+}
 
 impl TokenClient {
-    pub(crate) fn new(trust: &Trust) -> TokenClient {
-        TokenClient(Trust(trust.0.clone()))
+    pub(crate) fn new(trust: &Trust, connect: Arc<dyn Connect>) -> TokenClient {
+        TokenClient { trust: Trust(trust.0.clone()), connect }
     }
 
     /// Sends `form` to `url`. Fails with why there was no answer, for people.
@@ -104,19 +109,24 @@ impl TokenClient {
     }
 
     async fn exchange(&self, url: &TokenUrl, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
-        let stream = TcpStream::connect((url.host.as_str(), url.port))
-            .await
-            .map_err(|error| format!("the token endpoint cannot be reached: {error}"))?;
+        let stream = self.open(url).await.map_err(|error| format!("the token endpoint cannot be reached: {error}"))?;
         if !url.tls {
             return send(stream, request).await;
         }
-        match self.0.connect(&url.host, stream, vec![b"http/1.1".to_vec()]).await {
+        match self.trust.connect(&url.host, stream, vec![b"http/1.1".to_vec()]).await {
             Ok(stream) => send(stream, request).await,
             Err(Untrusted::Certificate(reason)) => {
                 Err(format!("the certificate of the token endpoint does not hold: {reason}"))
             }
             Err(Untrusted::Failed(reason)) => Err(format!("the token endpoint cannot be used: {reason}")),
         }
+    }
+
+    async fn open(&self, url: &TokenUrl) -> io::Result<TcpStream> {
+        let (connect, host, port) = (Arc::clone(&self.connect), url.host.clone(), url.port);
+        let stream = spawn_blocking(move || connect.connect(&host, port)).await.map_err(io::Error::other)??;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
     }
 }
 

@@ -250,7 +250,7 @@ fn nothing_is_sent_to_a_guest_that_stands_still_and_all_of_it_afterwards() {
     for _ in 0..half / MAX_DATA {
         guest.send(Kind::Data, reading.id(), &vec![0; MAX_DATA]);
     }
-    let (started, waiting) = std::sync::mpsc::channel();
+    let (started, arrived) = std::sync::mpsc::channel();
     let mut all = Vec::new();
     let mut start = |act: Box<dyn FnOnce() + Send>| {
         let started = started.clone();
@@ -269,7 +269,7 @@ fn nothing_is_sent_to_a_guest_that_stands_still_and_all_of_it_afterwards() {
     start(Box::new(move || ended.finish()));
     let caller = channel.clone();
     start(Box::new(move || assert_eq!(caller.call(&Request::Sync).unwrap().wait(Some(soon())).unwrap(), Reply::Done)));
-    (0..5).for_each(|_| waiting.recv().unwrap());
+    (0..5).for_each(|_| arrived.recv().unwrap());
     // A guest takes in what it is sent at once; each of them would have got there long ago.
     thread::sleep(Duration::from_millis(100));
     guest.hears_nothing();
@@ -295,7 +295,9 @@ fn nothing_is_sent_to_a_guest_that_stands_still_and_all_of_it_afterwards() {
             expected.remove(at);
         }
     }
-    all.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in all {
+        thread.join().unwrap();
+    }
 }
 
 #[test]

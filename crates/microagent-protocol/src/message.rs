@@ -175,6 +175,9 @@ pub struct Boot {
     /// Certificates in PEM that are trusted besides where the image has no bundle of its own: programs that are told of ours look nowhere else.
     #[serde(default)]
     pub roots: String,
+    /// Where the environment of the workspace says that Java is, which has a store of its own: `JAVA_HOME`.
+    #[serde(default)]
+    pub java_home: Option<String>,
     /// Whether [`Request::Secret`] may follow.
     #[serde(default)]
     pub secrets: bool,

@@ -134,6 +134,13 @@ pub enum Ask {
     Sync,
     /// What guest and engine use. Answered by [`Answer::Stats`].
     Stats,
+    /// Ask a server in the workspace for a page, by HTTP/1.1. Answered by [`Answer::Http`].
+    HttpGet {
+        /// The server and the page.
+        page: HttpGet,
+        /// Milliseconds the answer may take.
+        timeout_ms: u64,
+    },
     /// End the machine cleanly. Answered by [`Answer::Done`] when the workspace is halted.
     Halt(Because),
     /// End the machine at once. Answered by [`Answer::Done`] when it is gone.
@@ -184,12 +191,16 @@ pub struct Amendment {
     pub outputs: Option<BTreeMap<String, String>>,
 }
 
-/// A command that tells whether a workspace is well, and how often it is asked.
+/// What tells whether a workspace is well, a command or a server in it, and how often it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// The command: well when it exits with 0.
+    /// The command: well when it exits with 0. Empty where a server is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exec: Vec<String>,
+    /// The server: well when it answers with a status from 200 to 399.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_get: Option<HttpGet>,
     /// Seconds between two probes.
     pub interval_seconds: u64,
     /// Seconds a probe may take.
@@ -198,6 +209,30 @@ pub struct Health {
     pub retries: u32,
     /// Seconds after a start in which failures do not count.
     pub start_period_seconds: u64,
+}
+
+/// A page of a server in the workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpGet {
+    /// Port the server listens on, on the loopback interface of the guest or its address.
+    pub port: u16,
+    /// What is asked for, from the slash on.
+    pub path: String,
+}
+
+impl HttpGet {
+    /// Longest path: what servers take at least (RFC 9110, 4.1).
+    const MAX_PATH: usize = 8000;
+
+    /// Whether it can be asked for: whatever else were in the path would be another part of the request.
+    pub fn is_valid(&self) -> bool {
+        let path = self.path.as_bytes();
+        self.port != 0
+            && path.first() == Some(&b'/')
+            && path.len() <= HttpGet::MAX_PATH
+            && path.iter().all(u8::is_ascii_graphic)
+    }
 }
 
 /// A command for [`Ask::Exec`].
@@ -261,6 +296,11 @@ pub enum Answer {
     Stat(FileStat),
     /// What guest and engine use.
     Stats(Usage),
+    /// A server in the workspace answered.
+    Http {
+        /// With this status; the rest of its answer is not waited for.
+        status: u16,
+    },
     /// A snapshot is there.
     Taken(Taken),
 }
@@ -346,5 +386,15 @@ mod tests {
         assert_eq!(parsed, Ask::Exec(Box::new(Start { argv: vec!["true".to_owned()], ..Start::default() })));
         assert!(serde_json::from_str::<Ask>(r#"{"verb":"exec","argv":["true"],"detach":true}"#).is_err());
         assert!(serde_json::from_str::<Ask>(r#"{"verb":"dance"}"#).is_err());
+    }
+
+    #[test]
+    fn a_page_is_one_path_of_one_request() {
+        let is_valid = |port, path: &str| HttpGet { port, path: path.to_owned() }.is_valid();
+        assert!(is_valid(80, "/") && is_valid(65535, "/ready?full=1&name=%20"));
+        for path in ["", "ready", "/a b", "/a HTTP/1.1\r\nX: y", "/\u{e4}", "/\0"] {
+            assert!(!is_valid(80, path), "{path:?}");
+        }
+        assert!(!is_valid(0, "/") && !is_valid(80, &"/a".repeat(5000)));
     }
 }

@@ -60,7 +60,7 @@ pub use lease::Lease;
 pub use name::Name;
 pub use phase::Phase;
 pub use record::{
-    DiskRecord, DiskSource, FileRecord, ForwardRecord, Health, MediationRecord, MountMode, Record, Resources,
+    DiskRecord, DiskSource, FileRecord, ForwardRecord, Health, HttpGet, MediationRecord, MountMode, Record, Resources,
     ResultRecord, SecretsRecord, Verification, VolumeRecord, WorkspaceRecord,
 };
 pub use volume::{Attachment, DiskLock, Volume, VolumeName};

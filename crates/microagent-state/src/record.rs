@@ -13,7 +13,7 @@ pub use disk::{DiskRecord, DiskSource, MountMode};
 pub use network::{ForwardRecord, MediationRecord, SecretsRecord};
 pub use result::ResultRecord;
 pub use volume::VolumeRecord;
-pub use workspace::{DEFAULT_ROLE, FileRecord, Health, Resources, Verification, WorkspaceRecord};
+pub use workspace::{DEFAULT_ROLE, FileRecord, Health, HttpGet, Resources, Verification, WorkspaceRecord};
 
 use crate::Error;
 use serde::de::DeserializeOwned;

@@ -325,6 +325,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A server in the workspace did not answer as one of HTTP does.
+    #[error("the server at port {port} of the workspace was asked for a page, and {reason}")]
+    NoHttpAnswer {
+        /// Its port in the guest.
+        port: u16,
+        /// What it did instead.
+        reason: String,
+    },
     /// The supervisor knows no such process.
     #[error("no process of the workspace has the id `{process}`")]
     ProcessUnknown {
@@ -478,6 +486,7 @@ impl Fault for Error {
             Error::NoImage { .. } => "image_missing",
             Error::CannotShrink { .. } => "resize_cannot_shrink",
             Error::BadRequest { .. } => "bad_request",
+            Error::NoHttpAnswer { .. } => "no_http_answer",
             Error::ProcessUnknown { .. } => "process_unknown",
             Error::CannotApply { .. } => "apply_impossible",
             Error::TooManyRestarts { .. } => "too_many_restarts",
@@ -505,7 +514,7 @@ impl Fault for Error {
                 io::ErrorKind::PermissionDenied => FaultKind::Denied,
                 _ => FaultKind::Usage,
             },
-            Error::MediationUnreachable { .. } => FaultKind::Transient,
+            Error::MediationUnreachable { .. } | Error::NoHttpAnswer { .. } => FaultKind::Transient,
             Error::NotStarted { source } | Error::SetupNotStarted { source, .. } => source.kind(),
             Error::Archive(error) => error.kind(),
             Error::EndedBadly { reason, .. } => reason.kind,

@@ -117,6 +117,6 @@ pub use microagent_state::snapshot::{
     DiskPart as SnapshotDisk, Manifest as SnapshotManifest, SnapshotKind, SnapshotRef, Tag,
 };
 pub use microagent_state::{
-    Cause, Collected, DiskRecord, DiskSource, Event as WorkspaceEvent, ForwardRecord, Health, MediationRecord,
+    Cause, Collected, DiskRecord, DiskSource, Event as WorkspaceEvent, ForwardRecord, Health, HttpGet, MediationRecord,
     MountMode, Name, Phase, Resources, ResultRecord, Verification, VolumeName, WorkspaceRecord,
 };

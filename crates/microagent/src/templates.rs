@@ -48,8 +48,12 @@ impl Client {
         Ok(templates.map_err(microagent_machine::Error::from)?)
     }
 
-    /// Removes templates. Machines that were restored from them are not touched.
+    /// Removes templates. Machines that were restored from them are not touched. With all of them goes what is kept so that snapshots are
+    /// restored at once; it is made again of the snapshots.
     pub fn prune_templates(&self, which: TemplatePrune) -> Result<TemplatesPruned, Error> {
+        if which == TemplatePrune::All {
+            self.capture_store().prune(which, &[]).map_err(microagent_machine::Error::from)?;
+        }
         let pruned = self.template_store().prune(which, &self.initramfs_in_use()?);
         Ok(pruned.map_err(microagent_machine::Error::from)?)
     }

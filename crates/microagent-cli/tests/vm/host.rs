@@ -16,7 +16,7 @@ pub(crate) const BUSYBOX: &str = "localhost/busybox:1";
 /// An image with one static program, `/echo`, and nothing else.
 pub(crate) const SHELLLESS: &str = "localhost/shellless:1";
 
-/// An image with clients of other people's: curl, and Python with its library. It is there after [`Host::import_clients`].
+/// An image with clients of other people's: curl, Python with its library, and the key store of a Java. It is there after [`Host::import_clients`].
 pub(crate) const CLIENTS: &str = "localhost/clients:1";
 
 const COMMANDS: [&str; 38] = [
@@ -80,7 +80,7 @@ impl Host {
     pub(crate) fn import_clients(&self) {
         let (layout, content) = (Layout::new(), tempfile::tempdir().unwrap());
         run(tool("sh").args(["-eu", "-c", COLLECT_CLIENTS, "sh"]).arg(content.path()));
-        layout.image("clients").layer(content.path(), "/");
+        layout.image("clients").layer(content.path(), "/").configure(&["--config.env", "JAVA_HOME=/srv/java"]);
         let source = format!("oci:{}:clients", layout.path().display());
         run(microagent(self.state()).args(["image", "import", &source, CLIENTS]));
     }
@@ -331,7 +331,7 @@ ln -s ${python##*/} $root/usr/bin/python3
 for name in sh ls wc cat env; do ln -s busybox $root/usr/bin/$name; done
 mkdir -p $root$library
 tar -C $library --exclude=test --exclude=__pycache__ --exclude='config-*' --exclude=idlelib --exclude=dist-packages -cf - . | tar -C $root$library -xf -
-ldd /usr/bin/curl $python $library/lib-dynload/_ssl.*.so $library/lib-dynload/_hashlib.*.so |
+ldd /usr/bin/curl $python $library/lib-dynload/_ssl.*.so $library/lib-dynload/_hashlib.*.so $library/lib-dynload/_sqlite3.*.so |
     grep -o '/[^ :]*' | grep -v "^$library" | sort -u | while read -r file; do
     case $file in
         /usr/bin/*) continue ;;
@@ -343,6 +343,9 @@ ldd /usr/bin/curl $python $library/lib-dynload/_ssl.*.so $library/lib-dynload/_h
 done
 printf 'root:x:0:0:root:/root:/bin/sh\n' > $root/etc/passwd
 printf 'root:x:0:\n' > $root/etc/group
+# What of a Java matters here: its key store, which is empty. Nobody reads the digest at its end.
+mkdir -p $root/srv/java/lib/security
+printf '\376\355\376\355\0\0\0\2\0\0\0\0%020d' 0 > $root/srv/java/lib/security/cacerts
 "#;
 
 fn find(name: &Path) -> PathBuf {

@@ -23,6 +23,7 @@ mod perf;
 mod rehearsal;
 mod resources;
 mod secrets;
+mod snapshots;
 mod supervised;
 mod switches;
 mod templates;

@@ -224,6 +224,8 @@ fn a_credential_is_put_in_on_the_way_out_and_is_nowhere_in_the_guest() {
     assert_eq!(curl.expect(0).text(), "200");
     assert_ne!(on(&["exec", "agent", "curl", "-sS", "https://www.example/"]).status, 0);
     assert_ne!(on(&["exec", "agent", "curl", "-sSk", "https://192.0.2.10/"]).status, 0);
+    let ran = on(&["exec", "agent", "python3", "-c", KEY_STORE]).expect(0);
+    assert_eq!(ran.text(), "1 True True\n", "{}", ran.stderr);
     // Nowhere on the host but in the supervisor: not in the engine, whose memory is the guest's, and in no file.
     let engines = host.engines();
     assert!(!engines.is_empty());
@@ -238,6 +240,16 @@ fn a_credential_is_put_in_on_the_way_out_and_is_nowhere_in_the_guest() {
     let network = on(&["network", "agent"]).expect(0).text();
     assert!(network.contains("Credentials: api") && network.contains("Allowed: api.example"), "{network}");
 }
+
+/// How many certificates Java trusts, whether the store holds, and whether the last one everybody else trusts is there.
+const KEY_STORE: &str = "\
+import hashlib, os, ssl
+store = open(os.environ['JAVA_HOME'] + '/lib/security/cacerts', 'rb').read()
+digest = hashlib.sha1('changeit'.encode('utf-16-be') + b'Mighty Aphrodite' + store[:-20]).digest()
+begin = '-----BEGIN CERTIFICATE-----'
+ours = ssl.PEM_cert_to_DER_cert(begin + open(os.environ['SSL_CERT_FILE']).read().split(begin)[-1])
+print(int.from_bytes(store[8:12], 'big'), digest == store[-20:], store[:-20].endswith(ours))
+";
 
 /// Whether the memory of a process, all of it that can be read, holds these bytes.
 fn memory_holds(pid: u32, bytes: &[u8]) -> bool {

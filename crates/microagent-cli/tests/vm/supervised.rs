@@ -74,6 +74,28 @@ health: { exec: [/bin/sh, -c, test -e /well], intervalSeconds: 1, retries: 2 }
     assert_eq!(supervising.wait(), 0, "one that is halted on request stays down");
 }
 
+#[test]
+fn a_server_that_answers_with_an_error_is_unwell_and_one_that_answers_is_left_alone() {
+    let host = Host::new();
+    // The page is missing in the first life, and there in the second.
+    create(
+        &host,
+        "\
+restart: on-failure
+service: |
+  mkdir -p /www; if [ -e /been-here ]; then touch /www/ready; fi; touch /been-here; sync; exec httpd -f -p 8080 -h /www
+health: { httpGet: /ready, port: 8080, intervalSeconds: 1, retries: 2 }
+",
+    );
+    let mut supervising = Running::start_silent(host.command(["supervise", "kept-up"]));
+    await_history(&host, &["unhealthy", "restarted", "running"]);
+    // Long enough for more probes than it takes to be unwell.
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(events(&host).iter().filter(|event| *event == "unhealthy").count(), 1);
+    host.microagent(["halt", "kept-up"]).expect(0);
+    assert_eq!(supervising.wait(), 0);
+}
+
 /// Waits until something of that name has happened.
 #[track_caller]
 fn await_event(host: &Host, wanted: &str) {

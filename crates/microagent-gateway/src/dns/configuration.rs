@@ -10,44 +10,59 @@ use std::path::Path;
 /// As many servers as are ever asked (`MAXNS`), and domains that are searched (resolv.conf(5) had this limit, and a lookup its time).
 const MAX_SERVERS: usize = 3;
 const MAX_SEARCH: usize = 6;
+/// Dots of a name that is whole, where nothing is said, and the most that can be said (`RES_MAXNDOTS`, resolv.conf(5)).
+const NDOTS: usize = 1;
+const MAX_NDOTS: usize = 15;
 /// Most bytes of either file. Lists of thousands of hosts that are not to be reached are about 2 MiB.
 const MAX_FILE: u64 = 16 << 20;
 const PORT: u16 = 53;
 
 /// Both files, understood.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Configuration {
     /// In the order in which they are asked.
     pub(super) servers: Vec<SocketAddr>,
-    /// What may be missing at the end of a name of one part.
+    /// What may be missing at the end of a name.
     pub(super) search: Vec<String>,
+    /// A name with fewer dots is searched for before it is taken for a whole one.
+    pub(super) ndots: usize,
     /// Addresses of names, in lower case, that no server is asked about.
     pub(super) hosts: HashMap<String, Vec<IpAddr>>,
+}
+
+impl Default for Configuration {
+    fn default() -> Configuration {
+        Configuration { servers: Vec::new(), search: Vec::new(), ndots: NDOTS, hosts: HashMap::new() }
+    }
 }
 
 impl Configuration {
     /// That of the files at `resolv` and `hosts`. A file that is missing says nothing.
     pub(super) fn load(resolv: &Path, hosts: &Path) -> Configuration {
-        let (mut servers, search) = parse_resolv(&read(resolv));
-        if servers.is_empty() {
+        let mut configuration = parse_resolv(&read(resolv));
+        if configuration.servers.is_empty() {
             // As resolv.conf(5) has it.
-            servers.push((Ipv4Addr::LOCALHOST, PORT).into());
+            configuration.servers.push((Ipv4Addr::LOCALHOST, PORT).into());
         }
-        let mut by_name: HashMap<String, Vec<IpAddr>> = HashMap::new();
         for (name, address) in parse_hosts(&read(hosts)) {
-            by_name.entry(name).or_default().push(address);
+            configuration.hosts.entry(name).or_default().push(address);
         }
-        Configuration { servers, search, hosts: by_name }
+        configuration
     }
 
-    /// Names to ask for, in this order, where `name` is looked up.
+    /// Names to ask for, in this order, where `name` is looked up. Unlike glibc, one with dots enough is not searched for when there is no
+    /// such name: what a guest makes up is not told to the domains of the host.
     pub(super) fn candidates(&self, name: &str) -> Vec<String> {
-        let mut candidates = Vec::new();
-        if !name.contains('.') {
-            candidates.extend(self.search.iter().map(|domain| format!("{name}.{domain}")).filter(|name| is_name(name)));
+        let dots = name.matches('.').count();
+        let searched = self.search.iter().map(|domain| format!("{name}.{domain}")).filter(|name| is_name(name));
+        let whole = std::iter::once(name.to_owned());
+        if dots < self.ndots {
+            searched.chain(whole).collect()
+        } else if dots == 0 {
+            whole.chain(searched).collect()
+        } else {
+            whole.collect()
         }
-        candidates.push(name.to_owned());
-        candidates
     }
 }
 
@@ -60,8 +75,8 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn parse_resolv(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
-    let (mut servers, mut search) = (Vec::new(), Vec::new());
+fn parse_resolv(text: &str) -> Configuration {
+    let Configuration { mut servers, mut search, mut ndots, hosts } = Configuration::default();
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         match words.next() {
@@ -69,12 +84,19 @@ fn parse_resolv(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
             // The last line wins; `domain` is a list of one.
             Some("search") => search = words.filter_map(domain).collect(),
             Some("domain") => search = words.take(1).filter_map(domain).collect(),
+            Some("options") => ndots = words.filter_map(dots).next_back().unwrap_or(ndots),
             _ => {}
         }
     }
     servers.truncate(MAX_SERVERS);
     search.truncate(MAX_SEARCH);
-    (servers, search)
+    Configuration { servers, search, ndots, hosts }
+}
+
+/// The number of the option `ndots:N`.
+fn dots(option: &str) -> Option<usize> {
+    let number: usize = option.strip_prefix("ndots:")?.parse().ok()?;
+    Some(number.min(MAX_NDOTS))
 }
 
 /// An address, of IPv6 with the interface that it is on (RFC 4007, 11).
@@ -112,13 +134,13 @@ mod tests {
     #[test]
     fn servers_and_domains_are_read_as_the_manual_has_them() {
         let text = "# c\n; c\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 # x\nnameserver fe80::1%7\nnameserver 192.0.2.9\n\
-                    domain x.example\nsearch A.example. b.example ..\noptions ndots:1\nnameserverx 192.0.2.3\nnameserver junk\n";
-        let (servers, search) = parse_resolv(text);
+                    domain x.example\nsearch A.example. b.example ..\noptions rotate\nnameserverx 192.0.2.3\nnameserver junk\n";
+        let Configuration { servers, search, ndots, .. } = parse_resolv(text);
         let expected: Vec<SocketAddr> =
             ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%7]:53"].iter().map(|text| text.parse().unwrap()).collect();
         assert_eq!(servers, expected);
-        assert_eq!(search, ["a.example", "b.example"]);
-        assert_eq!(parse_resolv("search a\ndomain b c\n").1, ["b"]);
+        assert_eq!((search, ndots), (vec!["a.example".to_owned(), "b.example".to_owned()], NDOTS));
+        assert_eq!(parse_resolv("search a\ndomain b c\n").search, ["b"]);
         assert!(matches!(server("fe80::1%lo"), Some(SocketAddr::V6(v6)) if v6.scope_id() == 1));
         assert_eq!(server("fe80::1%../../x"), None);
     }
@@ -138,6 +160,32 @@ mod tests {
     }
 
     #[test]
+    fn how_many_dots_a_whole_name_has_is_for_the_host_to_say() {
+        let ndots = |text: &str| parse_resolv(text).ndots;
+        assert_eq!(ndots("options ndots:5 edns0\noptions timeout:1\n"), 5);
+        assert_eq!(ndots("options ndots:5\noptions rotate ndots:2 ndots:3\n"), 3);
+        assert_eq!(ndots("options ndots:99\n"), MAX_NDOTS);
+        for text in ["", "options\n", "options ndots:\n", "options ndots:x\n", "options ndots:-1 ndots\n"] {
+            assert_eq!(ndots(text), NDOTS, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_fewer_dots_than_the_host_says_is_searched_for_first() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let candidates = |ndots: usize, name: &str| {
+            std::fs::write(file.path(), format!("search a.example b.example\noptions ndots:{ndots}\n")).unwrap();
+            Configuration::load(file.path(), Path::new("/none/hosts")).candidates(name)
+        };
+        assert_eq!(candidates(2, "db.c"), ["db.c.a.example", "db.c.b.example", "db.c"]);
+        assert_eq!(candidates(2, "x.db.c"), ["x.db.c"]);
+        assert_eq!(candidates(5, "a.b.c.d.e"), ["a.b.c.d.e.a.example", "a.b.c.d.e.b.example", "a.b.c.d.e"]);
+        assert_eq!(candidates(5, "a.b.c.d.e.f"), ["a.b.c.d.e.f"]);
+        assert_eq!(candidates(0, "db"), ["db", "db.a.example", "db.b.example"]);
+        assert_eq!(candidates(0, "db.c"), ["db.c"]);
+    }
+
+    #[test]
     fn domains_are_searched_for_names_of_one_part() {
         let configuration =
             Configuration { search: vec!["a.example".into(), "b.example".into()], ..Configuration::default() };
@@ -148,8 +196,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_configuration(text in "(nameserver|search|domain|[0-9.:%]{1,9}|\\PC{0,5}|[ \t\n#])*") {
-            parse_resolv(&text);
+        fn any_text_is_a_configuration(text in "(nameserver|search|domain|options|ndots:|[0-9.:%]{1,9}|\\PC{0,5}|[ \t\n#])*") {
+            prop_assert!(parse_resolv(&text).ndots <= MAX_NDOTS);
             for (name, _) in parse_hosts(&text) {
                 prop_assert!(is_name(&name));
             }

@@ -10,7 +10,6 @@ mod error;
 mod exchange;
 mod names;
 mod query;
-mod quiet;
 mod reply;
 mod resolver;
 mod server;

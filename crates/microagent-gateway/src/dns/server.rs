@@ -2,11 +2,11 @@
 
 use super::names::{self, Names};
 use super::query::{self, Query};
-use super::quiet::Quiet;
 use super::reply::{Reply, address};
 use super::resolver::{is_localhost, owned, record};
 use super::{LookupError, Resolver};
 use crate::address::GATEWAY;
+use crate::quiet::Quiet;
 use microagent_egress::{Event, Happened, Inside, Log, Mode, Policy, Protocol, Reason, Verdict, is_name};
 use simple_dns::rdata::{A, PTR, RData};
 use simple_dns::{QTYPE, RCODE, TYPE};
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const MAX_QUESTIONS: usize = 64;
 /// Bytes of the stack of a thread that asks one: the largest thing on it is the buffer of a line.
 const STACK: usize = 256 << 10;
+/// How long a line about a name stands for others like it. A program asks twice at once, for both kinds of addresses.
+const SAME: Duration = Duration::from_secs(1);
 /// How often it is written down that there are too many questions.
 const FLOOD_PAUSE: Duration = Duration::from_mins(1);
 /// By this much the guest's memory of an answer is shorter than ours, which begins first.
@@ -45,7 +47,7 @@ pub struct DnsServer {
     policy: Policy,
     log: Arc<Log>,
     names: Names,
-    quiet: Quiet,
+    quiet: Quiet<(String, Option<Reason>)>,
     /// Questions whose answers have not been taken.
     in_flight: usize,
     flooded: Option<Instant>,
@@ -72,7 +74,7 @@ impl DnsServer {
             policy,
             log,
             names: Names::new(),
-            quiet: Quiet::default(),
+            quiet: Quiet::new(SAME),
             in_flight: 0,
             flooded: None,
             done: Arc::new(Done { outcomes: Mutex::new(Vec::new()), wake }),
@@ -146,7 +148,7 @@ impl DnsServer {
         let mut reply = match result {
             Ok(reply) => reply,
             Err(error) => {
-                if self.quiet.is_new(&query.name, None, Instant::now()) {
+                if self.quiet.is_new((query.name.clone(), None), Instant::now()) {
                     let event = Event::now(Happened::Error, Protocol::Dns).of_host(&query.name);
                     self.log.write(&Event { detail: Some(error.to_string()), ..event });
                 }
@@ -197,8 +199,8 @@ impl DnsServer {
     }
 
     fn deny(&mut self, event: &Event) {
-        let host = event.host.as_deref().unwrap_or_default();
-        if self.quiet.is_new(host, event.reason, Instant::now()) {
+        let host = event.host.clone().unwrap_or_default();
+        if self.quiet.is_new((host, event.reason), Instant::now()) {
             self.log.write(event);
         }
     }

@@ -9,6 +9,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+mod line;
 mod relay;
 mod tap;
 
@@ -30,6 +31,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 use tempfile::TempDir;
 
+pub(crate) use line::{Line, Weather};
 use relay::Relay;
 
 /// What is only ever reached by a defect.

@@ -332,6 +332,7 @@ pub(crate) fn boot_request() -> Boot {
         network: None,
         trust: Vec::new(),
         roots: String::new(),
+        java_home: None,
         secrets: false,
         sockets: Vec::new(),
     }

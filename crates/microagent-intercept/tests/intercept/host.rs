@@ -80,7 +80,7 @@ async fn a_request_that_names_its_host_twice_or_never_is_malformed() {
         "GET https://evil.example/ HTTP/1.1\r\nHost: api.example\r\n",
         "GET http://api.example/ HTTP/1.1\r\nHost: api.example\r\n",
     ] {
-        let (bed, answer) = sent(&format!("{head}\r\n")).await;
+        let (bed, answer) = sent(&format!("{head}Connection: close\r\n\r\n")).await;
         assert!(
             answer.starts_with("HTTP/1.") && answer.contains(" 400 ") && answer.contains("(malformed)"),
             "{head}: {answer}"

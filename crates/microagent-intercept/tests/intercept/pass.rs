@@ -1,12 +1,13 @@
 //! What is allowed goes through as it is.
 
-use crate::bed::{BOTH, Bed, Got, pattern, raw, text, within};
+use crate::bed::{BOTH, Bed, Ca, Got, Kind, Server, pattern, raw, text, within};
 use http_body_util::BodyExt;
 use hyper::client::conn::http2;
 use hyper::http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use microagent_egress::Happened;
-use microagent_intercept::Swaps;
+use microagent_intercept::{SwapConfig, Swaps};
+use microagent_secret::Sources;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -152,12 +153,30 @@ async fn trailers_go_through_both_ways() {
 
 #[tokio::test]
 async fn a_redirect_is_for_the_guest_to_follow() {
-    let bed = Bed::speaking(&BOTH);
-    let answer = bed.http1().await.get("/redirect").await.unwrap();
-    assert_eq!(
-        (answer.status, &answer.headers["location"]),
-        (StatusCode::FOUND, &HeaderValue::from_static("https://elsewhere.example/x"))
-    );
+    let ca = Ca::new();
+    let server = |name: &str| Server::start(Some(ca.server(name, Kind::Valid, &BOTH)));
+    let config = SwapConfig::provider("openai").unwrap();
+    let swaps = config.resolve(&Sources::of_variables([("OPENAI_API_KEY", "sk-s3cret")])).unwrap();
+    let bed = Bed::between("api.openai.com", server("api.openai.com"), true, &ca, swaps);
+    let elsewhere = bed.beside("elsewhere.example", server("elsewhere.example"));
+    for answer in [bed.http1().await.get("/redirect").await.unwrap(), bed.http2().await.get("/redirect").await.unwrap()]
+    {
+        assert_eq!(
+            (answer.status, &answer.headers["location"]),
+            (StatusCode::FOUND, &HeaderValue::from_static("https://elsewhere.example/x"))
+        );
+    }
+    // Nobody followed it, and the credential went where it belongs alone.
+    let asked = bed.server.seen();
+    assert!(asked.len() == 2 && asked.iter().all(|seen| seen.headers["authorization"] == "Bearer sk-s3cret"));
+    assert!(elsewhere.server.seen().is_empty());
+    // A guest that follows it has no credential there, and cannot take its placeholder along.
+    assert_eq!(elsewhere.http1().await.get("/x").await.unwrap().text(), "hello");
+    let with_placeholder = Request::get("/x").header("authorization", "Bearer microagent-swap-openai");
+    let answer = elsewhere.http2().await.send(with_placeholder.body(text("")).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    let asked = elsewhere.server.seen();
+    assert!(asked.len() == 1 && !asked[0].headers.contains_key("authorization"), "{asked:?}");
 }
 
 #[tokio::test]

@@ -89,6 +89,31 @@ impl Port {
     }
 }
 
+impl Port {
+    /// What Node prints of `script`, the inside of an `async` function.
+    fn node(&self, script: &str) -> String {
+        let port = self.address.port();
+        // What resolves the one name, as the guest's own resolver does.
+        let start = format!(
+            "const dns = require('node:dns');\n\
+             dns.lookup = (host, options, done) => {{\n\
+            \x20 if (host !== '{}') return done(new Error('no such name: ' + host));\n\
+            \x20 options.all ? done(null, [{{ address: '127.0.0.1', family: 4 }}]) : done(null, '127.0.0.1', 4);\n\
+             }};\n\
+             const url = '{}', name = '{0}', port = {port};\n",
+            self.bed.name,
+            self.url("")
+        );
+        let script = format!("{start}(async () => {{\n{script}\n}})()");
+        // Told as in a guest: by this variable and by nothing else.
+        let mut command = tool("node");
+        command.args(["--no-warnings", "-e", &script]).env("NODE_EXTRA_CA_CERTS", self.pem.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
 impl Drop for Port {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
@@ -190,4 +215,48 @@ fn python_does_what_it_does_without() {
         \x20   print(error.code, error.read().decode())\n",
     );
     assert!(answer.starts_with("421 microagent: "), "{answer}");
+}
+
+#[test]
+fn node_does_what_it_does_without() {
+    let port = port();
+    let answer = port.node("console.log(await (await fetch(url + '/')).text());");
+    assert_eq!(answer, "hello\n");
+    // Bodies of both framings, many at once over few connections, and a large one back.
+    let answer = port.node(
+        "const chunks = async function* () { for (let n = 0; n < 5; n++) yield Buffer.alloc(100, 'y'); };\n\
+         const bodies = Array.from({ length: 20 }, (_, n) => n % 2 ? 'x'.repeat(1000) : ReadableStream.from?.(chunks()) ?? chunks());\n\
+         const sums = bodies.map(async body => (await fetch(url + '/sum', { method: 'POST', body, duplex: 'half' })).text());\n\
+         console.log((await Promise.all(sums)).map(sum => sum.split(' ')[0]).join(' '));\n\
+         console.log((await (await fetch(url + '/bytes/33554432')).arrayBuffer()).byteLength);",
+    );
+    assert_eq!(answer, format!("{}\n33554432\n", "500 1000 ".repeat(10).trim()));
+    let seen = port.bed.server.seen();
+    assert!(seen.iter().all(|seen| seen.headers["authorization"] == "Bearer sk-s3cret-0123456789"));
+}
+
+#[test]
+fn node_speaks_http2_and_hears_why_something_is_denied() {
+    let port = port();
+    let answer = port.node(
+        "const session = require('node:http2').connect(url);\n\
+         session.on('error', error => { throw error });\n\
+         const get = headers => new Promise(resolve => {\n\
+        \x20 const request = session.request(headers);\n\
+        \x20 let status, text = '';\n\
+        \x20 request.on('response', headers => status = headers[':status']);\n\
+        \x20 request.setEncoding('utf8').on('data', data => text += data).on('end', () => resolve(status + ' ' + text.trim())).end();\n\
+         });\n\
+         console.log((await Promise.all(Array.from({ length: 30 }, () => get({ ':path': '/' })))).join());\n\
+         console.log(await get({ ':path': '/', ':authority': 'evil.example' }));\n\
+         session.close();",
+    );
+    let (many, denied) = answer.split_once('\n').unwrap();
+    assert_eq!(many, ["200 hello"; 30].join(","));
+    assert!(denied.starts_with("421 microagent: egress to api.openai.com denied"), "{denied}");
+    assert!(port.bed.server.seen().iter().all(|seen| seen.version == hyper::Version::HTTP_2));
+    // A server that is not who it should be is not who Node speaks with.
+    let port = Port::to(Bed::with("api.example", Kind::Expired, &BOTH, Swaps::none()));
+    let answer = port.node("const answer = await fetch(url + '/');\nconsole.log(answer.status, await answer.text());");
+    assert!(answer.starts_with("502 ") && answer.contains("(certificate)"), "{answer}");
 }

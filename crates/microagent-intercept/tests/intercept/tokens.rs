@@ -6,12 +6,15 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hyper::http::Request;
 use microagent_egress::Happened;
-use microagent_intercept::Swaps;
+use microagent_intercept::{Connect, Swaps};
 use microagent_secret::Sources;
 use microagent_testing::{run, tool};
 use ring::signature::{KeyPair, RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, UnparsedPublicKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Swaps for `api.example` whose tokens come from `url`.
@@ -162,6 +165,31 @@ async fn a_token_endpoint_has_a_certificate_that_holds() {
         assert_eq!(bed.http1().await.get("/").await.unwrap().status, status, "{kind:?}");
         assert_eq!(endpoint.seen().len(), usize::from(status == 200), "{kind:?}");
     }
+}
+
+/// Leads to one server, whoever is named, and tells who was.
+#[derive(Debug)]
+struct Led(SocketAddr, Mutex<Vec<(String, u16)>>);
+
+impl Connect for Led {
+    fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        self.1.lock().unwrap().push((host.to_owned(), port));
+        TcpStream::connect(self.0)
+    }
+}
+
+#[tokio::test]
+async fn a_token_endpoint_is_reached_by_the_way_that_the_host_has() {
+    let ca = Ca::new();
+    let script = |_: usize, _: &hyper::http::HeaderMap, _: &str| (200, r#"{"access_token":"t"}"#.to_owned());
+    let endpoint = Server::scripted(Some(ca.server("login.example", Kind::Valid, &[])), script);
+    let server = Server::start(Some(ca.server("api.example", Kind::Valid, &BOTH)));
+    let led = Arc::new(Led(endpoint.address, Mutex::default()));
+    let swaps = client("https://login.example/token", "");
+    let bed = Bed::connecting("api.example", server, true, &ca, swaps, Arc::clone(&led) as Arc<dyn Connect>);
+    assert_eq!(bed.http1().await.get("/").await.unwrap().status, 200);
+    assert_eq!(seen(&bed), ["Bearer t"]);
+    assert_eq!(*led.1.lock().unwrap(), [("login.example".to_owned(), 443)]);
 }
 
 /// An RSA key, as PEM.

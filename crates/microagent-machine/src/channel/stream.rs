@@ -1,11 +1,13 @@
 //! The two directions of a stream.
 
 use super::Shared;
+use crate::Error;
 use microagent_protocol::frame::MAX_DATA;
 use microagent_protocol::{Kind, ReceiveWindow, SendWindow};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 #[derive(Debug, Default)]
 pub(super) struct OutputState {
@@ -41,9 +43,14 @@ impl Output {
 
     /// Waits for the next chunk as it came, without copying it; `None` at the end.
     pub fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.next_chunk_until(None)
+    }
+
+    /// Waits for the next chunk, at most until `deadline`, which is [`io::ErrorKind::TimedOut`].
+    pub fn next_chunk_until(&mut self, deadline: Option<Instant>) -> io::Result<Option<Vec<u8>>> {
         let (chunk, grant) = self
             .shared
-            .wait_until(None, |state| {
+            .wait_until(deadline, |state| {
                 let output = state.outputs.get_mut(&self.id)?;
                 match output.chunks.pop_front() {
                     Some(chunk) => {
@@ -53,7 +60,10 @@ impl Output {
                     None => output.ended.then_some((None, None)),
                 }
             })
-            .map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))?;
+            .map_err(|error| match error {
+                Error::DeadlinePassed => io::Error::new(io::ErrorKind::TimedOut, error),
+                error => io::Error::new(io::ErrorKind::ConnectionAborted, error),
+            })?;
         if let Some(bytes) = grant {
             // A guest that is gone needs no credit; the next read reports the loss.
             let _ = self.shared.send(Kind::Credit, self.id, &bytes.to_le_bytes());

@@ -6,7 +6,7 @@ use crate::{Name, Phase};
 use jiff::Timestamp;
 use microagent_egress::Rules;
 use microagent_protocol::FaultReport;
-pub use microagent_protocol::supervisor::Health;
+pub use microagent_protocol::supervisor::{Health, HttpGet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;

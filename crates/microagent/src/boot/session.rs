@@ -55,6 +55,7 @@ pub(crate) fn boot_request(
         network: None,
         trust: Vec::new(),
         roots: String::new(),
+        java_home: None,
         secrets: false,
         sockets: Vec::new(),
     };

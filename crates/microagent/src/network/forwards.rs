@@ -1,6 +1,6 @@
 //! Ports of the host that lead into a workspace, through the channel to its guest.
 
-use super::places;
+use super::places::{self, Places};
 use super::relay::{self, Ends};
 use crate::Error;
 use microagent_machine::Channel;
@@ -9,8 +9,6 @@ use microagent_state::ForwardRecord;
 use rustix::net::{Shutdown, shutdown};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Most connections at once, of all ports of a workspace. Each takes two threads.
@@ -52,14 +50,14 @@ pub(crate) struct Forwards(Vec<OwnedFd>);
 impl Forwards {
     /// Begins to accept connections.
     pub(crate) fn open(held: &[Held], channel: &Channel) -> Result<Forwards, Error> {
-        let count = Arc::new(AtomicUsize::new(0));
+        let places = Places::new(MAX_CONNECTIONS);
         let mut open = Forwards::default();
         for Held { record, listener } in held {
             let failed = |source| Error::PortUnavailable { address: record.listens(), source };
             let listener = listener.try_clone().map_err(failed)?;
             open.0.push(listener.try_clone().map_err(failed)?.into());
-            let (channel, count, port) = (channel.clone(), Arc::clone(&count), record.guest_port);
-            places::spawn(move || accept(&listener, &channel, &count, port));
+            let (channel, places, port) = (channel.clone(), places.clone(), record.guest_port);
+            places::spawn(move || accept(&listener, &channel, &places, port));
         }
         Ok(open)
     }
@@ -74,30 +72,17 @@ impl Drop for Forwards {
     }
 }
 
-/// One more connection, for as long as it is held.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>) -> Counted {
-        count.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::clone(count))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn accept(listener: &TcpListener, channel: &Channel, count: &Arc<AtomicUsize>, port: u16) {
+fn accept(listener: &TcpListener, channel: &Channel, places: &Places, port: u16) {
     loop {
         match listener.accept() {
-            Ok((stream, _)) if count.load(Ordering::Relaxed) >= MAX_CONNECTIONS => relay::reset(&stream),
             Ok((stream, _)) => {
-                let (channel, counted) = (channel.clone(), Counted::new(count));
+                let Some(place) = places.try_take() else {
+                    relay::reset(&stream);
+                    continue;
+                };
+                let channel = channel.clone();
                 places::spawn(move || {
-                    let _counted = counted;
+                    let _place = place;
                     connect(&channel, port, stream);
                 });
             }

@@ -11,14 +11,14 @@ use super::{has_network, mediation};
 use crate::Error;
 use microagent_egress::{Log, Policy, Summary};
 use microagent_gateway::address::{GATEWAY, GUEST, PREFIX};
-use microagent_gateway::{Connection, Gateway, Intercept, Options, dns::Resolver, proxy::Proxies};
-use microagent_intercept::{Authority, Interceptor, KeptAuthority, Roots, SwapConfig, Swaps};
+use microagent_gateway::{Connection, Dialer, Gateway, Intercept, Options, dns::Resolver, proxy::Proxies};
+use microagent_intercept::{Authority, Connect, Interceptor, KeptAuthority, Roots, SwapConfig, Swaps};
 use microagent_machine::Channel;
 use microagent_machine::engine::Machine;
 use microagent_protocol::{Boot, Network};
 use microagent_secret::Sources;
 use microagent_state::{ForwardRecord, MediationRecord, Workspace, WorkspaceRecord};
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ pub(crate) struct Outfit {
     trust: Vec<String>,
     /// What it takes to be the authority that its programs trust.
     authority: Option<KeptAuthority>,
+    java_home: Option<String>,
     secrets: Option<Resolved>,
     held: Vec<Held>,
     mediations: Vec<MediationRecord>,
@@ -66,6 +67,16 @@ impl Intercept for Looker {
     fn take(&self, connection: Connection, guest: UnixStream, upstream: OwnedFd) {
         let Connection { name, address, tls } = connection;
         self.0.take(microagent_intercept::Connection { name, address, tls }, guest, upstream);
+    }
+}
+
+/// The host's way to the endpoints that give out tokens, as the interceptor knows it.
+#[derive(Debug)]
+struct Way(Dialer);
+
+impl Connect for Way {
+    fn connect(&self, host: &str, port: u16) -> std::io::Result<TcpStream> {
+        self.0.connect(host, port)
     }
 }
 
@@ -99,7 +110,8 @@ impl Outfit {
         let (mut gateway, mut trust, mut authority) = (None, Vec::new(), None);
         if has_network(record) {
             let log = Arc::new(Log::open(&workspace.egress_log())?);
-            let intercept = looker(record, &log, kept)?;
+            let (resolver, proxies) = (Resolver::of_host(), Proxies::of_environment()?);
+            let intercept = looker(record, &log, Dialer::new(resolver.clone(), proxies.clone()), kept)?;
             if let Some((_, certificate, keep)) = &intercept {
                 trust.push(certificate.clone());
                 authority = Some(keep.clone());
@@ -107,12 +119,13 @@ impl Outfit {
             gateway = Some(Parts {
                 policy: Policy::new(record.egress.clone(), own_addresses()?)?,
                 log,
-                resolver: Resolver::of_host(),
-                proxies: Proxies::of_environment()?,
+                resolver,
+                proxies,
                 intercept: intercept.map(|(looker, ..)| looker),
             });
         }
-        Ok(Outfit { gateway, trust, authority, secrets, held, mediations: record.mediations.clone() })
+        let (mediations, java_home) = (record.mediations.clone(), variables::java_home(record));
+        Ok(Outfit { gateway, trust, authority, java_home, secrets, held, mediations })
     }
 
     /// Enters what the guest is told of it when it boots.
@@ -121,6 +134,7 @@ impl Outfit {
         boot.trust.clone_from(&self.trust);
         if !self.trust.is_empty() {
             boot.roots = host_roots();
+            boot.java_home.clone_from(&self.java_home);
         }
         boot.secrets = self.secrets.as_ref().is_some_and(Resolved::has_files);
         boot.sockets = self.mediations.iter().map(MediationRecord::socket).collect();
@@ -180,6 +194,7 @@ impl Outfit {
 fn looker(
     record: &WorkspaceRecord,
     log: &Arc<Log>,
+    dialer: Dialer,
     kept: Option<&KeptAuthority>,
 ) -> Result<Option<(Arc<Looker>, String, KeptAuthority)>, Error> {
     if !intercepts(record) {
@@ -195,7 +210,8 @@ fn looker(
     };
     let authority = kept.map_or_else(|| Authority::new(record.name.as_str()), Authority::of)?;
     let (certificate, keep) = (authority.certificate_pem().to_owned(), authority.keep());
-    let options = microagent_intercept::Options { authority, swaps, log: Arc::clone(log), roots: Roots::of_host() };
+    let (log, roots, connect) = (Arc::clone(log), Roots::of_host(), Arc::new(Way(dialer)));
+    let options = microagent_intercept::Options { authority, swaps, log, roots, connect };
     Ok(Some((Arc::new(Looker(Interceptor::start(options)?)), certificate, keep)))
 }
 

@@ -1,35 +1,46 @@
 //! A bound on what a guest has the host do at once.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Builder;
 
-/// So many things can be done at once; whoever wants to do another waits.
-pub(super) struct Places {
-    free: SyncSender<()>,
-    taken: Receiver<()>,
-}
+/// So many things can be done at once. Copies are cheap, and share them.
+#[derive(Clone)]
+pub(super) struct Places(Arc<Free>);
 
 /// One of them, given back when it is dropped.
-pub(super) struct Place(SyncSender<()>);
+pub(super) struct Place(Arc<Free>);
+
+struct Free {
+    count: Mutex<usize>,
+    given_back: Condvar,
+}
 
 impl Places {
     pub(super) fn new(count: usize) -> Places {
-        let (free, taken) = sync_channel(count);
-        (0..count).for_each(|_| free.send(()).expect("there is room for all"));
-        Places { free, taken }
+        Places(Arc::new(Free { count: Mutex::new(count), given_back: Condvar::new() }))
     }
 
     /// Waits for a place.
     pub(super) fn take(&self) -> Place {
-        self.taken.recv().expect("a sender is held here");
-        Place(self.free.clone())
+        let count = self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count =
+            self.0.given_back.wait_while(count, |count| *count == 0).unwrap_or_else(PoisonError::into_inner);
+        *count -= 1;
+        Place(Arc::clone(&self.0))
+    }
+
+    /// A place, if there is one now.
+    pub(super) fn try_take(&self) -> Option<Place> {
+        let mut count = self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count = count.checked_sub(1)?;
+        Some(Place(Arc::clone(&self.0)))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Nobody waits any more.
-        let _ = self.0.send(());
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.given_back.notify_one();
     }
 }
 
@@ -46,9 +57,22 @@ mod tests {
     #[test]
     fn a_place_can_be_taken_again_when_it_was_given_back() {
         let places = Places::new(2);
-        let (one, _two) = (places.take(), places.take());
-        assert!(places.taken.try_recv().is_err());
+        let (one, _two) = (places.take(), places.try_take().unwrap());
+        assert!(places.clone().try_take().is_none());
         drop(one);
-        places.take();
+        drop(places.take());
+        assert!(places.try_take().is_some());
+    }
+
+    #[test]
+    fn whoever_waits_for_a_place_gets_the_next_one() {
+        let places = Places::new(1);
+        let one = places.take();
+        let waits = std::thread::spawn({
+            let places = places.clone();
+            move || drop(places.take())
+        });
+        drop(one);
+        waits.join().unwrap();
     }
 }

@@ -1,6 +1,5 @@
 //! What the commands of a workspace find in their environment because of its network and its secrets.
 
-use microagent_egress::{Mode, Policy};
 use microagent_intercept::SwapConfig;
 use microagent_protocol::{PRIVATE, TRUST};
 use microagent_state::WorkspaceRecord;
@@ -27,8 +26,13 @@ pub(crate) const SECRETS: &str = "secrets";
 
 /// Whether connections of the workspace are looked into, so that its programs have to trust who does.
 pub(crate) fn intercepts(record: &WorkspaceRecord) -> bool {
-    let policy = Policy::new(record.egress.clone(), Vec::new());
-    super::has_network(record) && record.egress.mode != Mode::Off && policy.is_ok_and(|policy| policy.intercepts_any())
+    super::has_network(record) && record.egress.intercepts_any()
+}
+
+/// Where the commands of the workspace are told that Java is.
+pub(super) fn java_home(record: &WorkspaceRecord) -> Option<String> {
+    let environment = crate::plan::environment(record, &record.env);
+    environment.iter().find_map(|pair| pair.strip_prefix("JAVA_HOME=")).map(str::to_owned)
 }
 
 /// The variables, which those of the user override.

@@ -1,7 +1,8 @@
 //! What a file may say. The comments are the descriptions of the published schema.
 
+use super::health::HealthKeys;
 use super::{NotBuilt, Placed, Setup};
-use microagent_state::{Health, MountMode};
+use microagent_state::MountMode;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, Visitor};
@@ -81,8 +82,9 @@ pub struct WorkspaceSpec {
     pub outputs: Vec<OutputPath>,
     /// Time after its start at which the workspace is halted.
     pub ttl: Option<Ttl>,
-    /// Command that tells whether the workspace is well.
-    pub health: Option<CommandHealth>,
+    /// What tells whether the workspace is well.
+    #[serde(deserialize_with = "super::health::checked")]
+    pub health: Option<HealthKeys>,
     /// Services of the host that the workspace reaches, one or several.
     pub mediation: Option<Mediations>,
     /// Model that is served to the guest.
@@ -363,57 +365,6 @@ pub struct OutputPath {
     pub name: String,
     /// Absolute path in the guest.
     pub path: String,
-}
-
-/// A command that tells whether a workspace is well, and how often it is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CommandHealth {
-    /// The command: well when it exits with 0.
-    #[serde(default)]
-    pub exec: Vec<String>,
-    /// Seconds between two probes.
-    #[serde(default = "interval")]
-    pub interval_seconds: u64,
-    /// Seconds a probe may take.
-    #[serde(default = "timeout")]
-    pub timeout_seconds: u64,
-    /// Failures in a row that make a workspace unwell.
-    #[serde(default = "retries")]
-    pub retries: u32,
-    /// Seconds after a start in which failures do not count.
-    #[serde(default)]
-    pub start_period_seconds: u64,
-    /// Path that is asked for over HTTP.
-    #[serde(default)]
-    pub http_get: Unbuilt,
-    /// Port of the guest for that.
-    #[serde(default)]
-    pub port: Unbuilt,
-}
-
-fn interval() -> u64 {
-    30
-}
-
-fn timeout() -> u64 {
-    5
-}
-
-fn retries() -> u32 {
-    3
-}
-
-impl From<&CommandHealth> for Health {
-    fn from(health: &CommandHealth) -> Health {
-        Health {
-            exec: health.exec.clone(),
-            interval_seconds: health.interval_seconds,
-            timeout_seconds: health.timeout_seconds,
-            retries: health.retries,
-            start_period_seconds: health.start_period_seconds,
-        }
-    }
 }
 
 /// A time: a number of seconds, or a number with a unit as in `90s`, `30m` or `12h`.

@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `keys` | what a file may say, key by key, with the JSON Schema made of the same types |
+//! | `health` | what tells whether a workspace is well, which may be written in two ways |
 //! | `setup` | set-up steps, which may be written in three ways |
 //! | `placed` | values that know where in the file they stand |
 //! | `parse` | from text to types, and from a mistake to its line, column and the way out |
@@ -13,6 +14,7 @@
 //! are, so that whatever is applied later overrides it. Paths in it are relative to the file.
 
 mod apply;
+mod health;
 mod keys;
 mod parse;
 mod placed;
@@ -22,9 +24,10 @@ mod unbuilt;
 #[cfg(test)]
 mod tests;
 
+pub use health::HealthKeys;
 pub use keys::{
-    AttachedDisk, AttachedMode, AttachedVolume, CommandHealth, EgressKeys, EgressMode, Forward, InjectedFile,
-    MediatedService, Mediations, NetworkKeys, NetworkMode, OutputPath, ResourceKeys, RestartPolicy, Ttl, WorkspaceSpec,
+    AttachedDisk, AttachedMode, AttachedVolume, EgressKeys, EgressMode, Forward, InjectedFile, MediatedService,
+    Mediations, NetworkKeys, NetworkMode, OutputPath, ResourceKeys, RestartPolicy, Ttl, WorkspaceSpec,
 };
 pub use parse::parse_duration;
 pub use placed::{NotBuilt, Placed};

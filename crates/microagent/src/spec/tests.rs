@@ -99,6 +99,16 @@ fn every_key_ends_up_in_the_options() {
 }
 
 #[test]
+fn a_page_of_a_server_is_probed_as_a_command_is() {
+    let mut options = CreateOptions::new("alpine");
+    parse("health: {httpGet: /ready?full=1, port: 8080, timeoutSeconds: 2}\n").unwrap().apply(&mut options).unwrap();
+    let health = options.workspace.health.unwrap();
+    let page = microagent_state::HttpGet { port: 8080, path: "/ready?full=1".to_owned() };
+    assert_eq!((health.exec, health.http_get), (Vec::new(), Some(page)));
+    assert_eq!((health.interval_seconds, health.timeout_seconds, health.retries), (30, 2, 3));
+}
+
+#[test]
 fn an_empty_file_changes_nothing() {
     for text in ["", "# nothing but a remark\n", "{}\n"] {
         assert_eq!(parse(text).unwrap(), WorkspaceSpec { base: "/base".into(), ..WorkspaceSpec::default() }, "{text}");
@@ -116,6 +126,13 @@ fn a_mistake_is_told_with_its_place_and_the_way_out() {
         ("name: [a]\n", "line 1, column 7: ", ""),
         ("imageCommand: yes\n", "line 1, column 15: ", ""),
         ("image: a\nimage: b\n", "line 2, column 1: the key `image` is there twice", ""),
+        ("image: a\nhealth: {retries: 2}\n", "line 2, column 9: a workspace is probed by `exec`, or by", ""),
+        ("health: {exec: [a], httpGet: /, port: 80}\n", "by one of `exec` and `httpGet`", ""),
+        ("health: {httpGet: /}\n", "`httpGet` needs a `port`", ""),
+        ("health: {httpGet: /, port: 0}\n", "`httpGet` needs a `port`", ""),
+        ("health: {exec: [a], port: 80}\n", "`port` is for `httpGet`", ""),
+        ("health: {httpGet: ready, port: 80}\n", "it starts with `/`", ""),
+        ("health: {httpGet: \"/a HTTP/1.1\\r\\nX: y\", port: 80}\n", "it starts with `/`", ""),
         ("setup: 5\n", "where a command line, or a list of steps is expected", ""),
         ("setup:\n  - run: a\n    file: b\n", "exactly one of `run`, `command` and `file`", ""),
         ("outputs:\n  - name: x\n", "the key `path` is missing", ""),
@@ -140,7 +157,6 @@ fn what_is_not_built_yet_is_refused_where_it_stands() {
         ("network: {mode: isolated, dns: [1.1.1.1]}\n", "line 1, column 32: `network.dns`"),
         ("model: org/model\nagent: {entry: x}\n", "line 1, column 8: `model`"),
         ("agent:\n  entry: x\n", "`agent` is not supported yet"),
-        ("health: {httpGet: /, port: 80}\n", "`health.httpGet` is not supported yet"),
     ];
     for (text, message) in cases {
         let refusal = refusal(text);

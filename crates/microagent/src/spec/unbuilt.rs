@@ -18,8 +18,7 @@ pub(super) fn refuse(spec: &WorkspaceSpec, path: &Path) -> Result<(), Error> {
     let network = &spec.network;
     let mode = network.mode.filter(|mode| !mode.value.is_supported());
     let mode_name = mode.map_or("network.mode".to_owned(), |mode| format!("network.mode: {}", mode.value.name()));
-    let health = spec.health.as_ref();
-    let asked: [(&str, Asked, &'static str); 16] = [
+    let asked: [(&str, Asked, &'static str); 14] = [
         (&mode_name, mode.map(|mode| unbuilt(&mode)), MODES),
         ("network.dns", network.dns, FIXED),
         ("network.routes", network.routes, FIXED),
@@ -29,8 +28,6 @@ pub(super) fn refuse(spec: &WorkspaceSpec, path: &Path) -> Result<(), Error> {
         ("network.ipv6", network.ipv6, FIXED),
         ("network.ipv6Subnet", network.ipv6_subnet, FIXED),
         ("network.ipv6Gateway", network.ipv6_gateway, FIXED),
-        ("health.httpGet", health.and_then(|health| health.http_get), "probe with a command: `exec: [...]`"),
-        ("health.port", health.and_then(|health| health.port), "probe with a command: `exec: [...]`"),
         ("model", spec.model, LEAVE_OUT),
         ("modelRunner", spec.model_runner, LEAVE_OUT),
         ("modelMediation", spec.model_mediation, LEAVE_OUT),

@@ -1,8 +1,9 @@
-//! Health probes: a command in the workspace, every so often.
+//! Health probes: a command in the workspace, or a page of a server in it, every so often.
 
 use super::Happening;
-use crate::{Client, Error, ExecOptions, RunIo};
-use microagent_state::{Health, Name, Phase};
+use crate::{Client, Connection, Error, ExecOptions, RunIo};
+use microagent_protocol::supervisor::{Answer, Ask};
+use microagent_state::{Health, HttpGet, Name, Phase};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,7 @@ impl<'a> Probes<'a> {
     /// Plans the next probe as the record says now: it may have been changed meanwhile.
     fn plan(&mut self) {
         let health = self.client.record(self.name).ok().and_then(|record| record.health);
-        self.state = match health.filter(|health| !health.exec.is_empty()) {
+        self.state = match health.filter(|health| !health.exec.is_empty() || health.http_get.is_some()) {
             None => State::Off,
             Some(health) => {
                 let interval = self.interval.unwrap_or(Duration::from_secs(health.interval_seconds.max(1)));
@@ -83,14 +84,15 @@ impl<'a> Probes<'a> {
         self.number += 1;
         let number = self.number;
         let (client, name) = (self.client.clone(), self.name.clone());
-        let options = ExecOptions {
-            timeout: Some(Duration::from_secs(health.timeout_seconds.max(1))),
-            capture_limit: Some(SAID),
-            ..ExecOptions::new(health.exec.iter().cloned())
-        };
+        let (exec, page) = (health.exec.clone(), health.http_get.clone());
+        let timeout = Duration::from_secs(health.timeout_seconds.max(1));
         std::thread::spawn(move || {
-            let report = client.exec(&name, &options, RunIo::default());
-            let well = report.is_ok_and(|report| report.status.exit_code == 0 && !report.status.timed_out);
+            let answer = match page {
+                Some(page) => serves(&client, &name, page, timeout),
+                None => runs(&client, &name, exec, timeout),
+            };
+            // One that cannot be made has failed.
+            let well = answer.unwrap_or(false);
             let _ = told.send(Happening::Probed { number, well });
         });
     }
@@ -119,5 +121,22 @@ impl<'a> Probes<'a> {
             State::Next(_, health) if self.failures >= health.retries.max(1) => Some(self.failures),
             _ => None,
         }
+    }
+}
+
+/// Whether a command of the workspace succeeds in that time.
+fn runs(client: &Client, name: &Name, argv: Vec<String>, timeout: Duration) -> Result<bool, Error> {
+    let options = ExecOptions { timeout: Some(timeout), capture_limit: Some(SAID), ..ExecOptions::new(argv) };
+    let status = client.exec(name, &options, RunIo::default())?.status;
+    Ok(status.exit_code == 0 && !status.timed_out)
+}
+
+/// Whether a server of the workspace has that page, or knows where else it is, and says so in that time.
+fn serves(client: &Client, name: &Name, page: HttpGet, timeout: Duration) -> Result<bool, Error> {
+    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    let deadline = Instant::now() + timeout.saturating_add(GRACE);
+    match client.connect(name)?.ask(&Ask::HttpGet { page, timeout_ms }, Some(deadline))? {
+        Answer::Http { status } => Ok((200..400).contains(&status)),
+        other => Err(Connection::unexpected(&other)),
     }
 }

@@ -1,13 +1,15 @@
 //! What clients ask, and the answers.
 
 use super::process::{Command, Owner, Process, Processes};
-use super::relay;
+use super::{page, relay};
 use crate::Error;
 use crate::plan::{check_text, environment};
 use crate::snapshot::Wanted;
 use microagent_machine::Channel;
 use microagent_machine::channel::{Call, Peer};
-use microagent_protocol::supervisor::{Amendment, Answer, Ask, Because, Greeting, Running, Start, Taken, Usage};
+use microagent_protocol::supervisor::{
+    Amendment, Answer, Ask, Because, Greeting, HttpGet, Running, Start, Taken, Usage,
+};
 use microagent_protocol::{FaultReport, Reply, Request};
 use microagent_state::snapshot::{SnapshotKind, Tag};
 use microagent_state::{Phase, WorkspaceRecord};
@@ -19,6 +21,9 @@ use std::time::{Duration, Instant};
 
 /// How long the guest may take to answer what costs it nothing.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+
+/// Longest time that a server of the guest is given to answer.
+const PAGE_LIMIT: Duration = Duration::from_hours(1);
 
 /// Most connections at once. Each takes two descriptors and a thread.
 const MAX_CONNECTIONS: usize = 256;
@@ -219,8 +224,28 @@ impl Client<'_> {
                 self.order(Order::Snapshot(Wanted { tag, comment, kind }, because, answerer));
             }
             Ask::Amend { amendment, because } => self.order(Order::Amend(amendment, because)),
+            Ask::HttpGet { page, timeout_ms } => self.get(page, Duration::from_millis(timeout_ms))?,
             of_files => return self.about_files(of_files),
         }
+        Ok(())
+    }
+
+    /// Asks a server of the guest.
+    fn get(&self, page: HttpGet, timeout: Duration) -> Result<(), Error> {
+        if !page.is_valid() {
+            let reason = format!("no page is called `{}` at port {}", page.path.escape_default(), page.port);
+            return Err(Error::BadRequest { reason });
+        }
+        self.desk.check_running("ask a server in")?;
+        let (peer, call, channel) = (self.peer.clone(), self.call, self.desk.channel.clone());
+        let deadline = Instant::now() + timeout.min(PAGE_LIMIT);
+        std::thread::spawn(move || {
+            let answer = match page::status(&channel, &page, deadline) {
+                Ok(status) => Answer::Http { status },
+                Err(error) => Answer::Failed(FaultReport::new(&error)),
+            };
+            peer.reply(call, &answer);
+        });
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 
 mod desk;
 mod ending;
+mod page;
 mod process;
 mod relay;
 pub(crate) mod socket;

@@ -7,7 +7,7 @@ use crate::lines::{Events, Line, plain, show};
 use crate::output::Text;
 use crate::verbs::{Action, DONE};
 use clap_complete::ArgValueCandidates;
-use microagent::egress::{Event, Happened};
+use microagent::egress::Event;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -60,7 +60,7 @@ impl Text for Learned {
 
 impl Line for Event {
     fn line(&self, out: &mut dyn Write) -> io::Result<()> {
-        write!(out, "{:.3} {:<17} {:<5} {}", self.at, name(self.event), self.protocol, plain(&self.peer()))?;
+        write!(out, "{:.3} {:<17} {:<5} {}", self.at, self.event, self.protocol, plain(&self.peer()))?;
         if let (Some(_), Some(address)) = (&self.host, self.address) {
             write!(out, " ({address})")?;
         }
@@ -77,17 +77,5 @@ impl Line for Event {
             write!(out, " ({})", plain(detail))?;
         }
         writeln!(out)
-    }
-}
-
-fn name(happened: Happened) -> &'static str {
-    match happened {
-        Happened::Allow => "egress_allow",
-        Happened::Deny => "egress_deny",
-        Happened::Close => "egress_close",
-        Happened::Error => "egress_error",
-        Happened::Swap => "egress_swap",
-        Happened::SwapError => "egress_swap_error",
-        Happened::LeftOut => "egress_left_out",
     }
 }

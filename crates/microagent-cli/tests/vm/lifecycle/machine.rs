@@ -27,9 +27,30 @@ pub(crate) fn supervisor(host: &Host, name: &str) -> u32 {
     stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// Kills whoever runs a workspace or is about to, as often as there is somebody.
+pub(crate) fn kill_supervisors(host: &Host, name: &str) {
+    while let Some(supervisor) = supervisor_on_its_way(host, name) {
+        kill(supervisor);
+    }
+}
+
+/// Process id of a supervisor, with or without an engine, by its command line.
+fn supervisor_on_its_way(host: &Host, name: &str) -> Option<u32> {
+    let state = host.state().to_str().unwrap();
+    let is_it = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let words: Vec<&str> = line.trim_end_matches('\0').split('\0').collect();
+        words[0].ends_with("microagent-supervisor") && words.contains(&state) && words.last() == Some(&name)
+    };
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(is_it).next()
+}
+
 /// Kills a process, and waits until it is gone.
 pub(crate) fn kill(pid: u32) {
-    let pidfd = pidfd_open(Pid::from_raw(pid.cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
-    pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
+    // One that has ended by itself meanwhile is gone as well.
+    let Ok(pidfd) = pidfd_open(Pid::from_raw(pid.cast_signed()).unwrap(), PidfdFlags::empty()) else { return };
+    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
     assert_eq!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&END)).unwrap(), 1, "process {pid} does not end");
 }

@@ -2,8 +2,9 @@
 
 use super::{Ca, Kind, Server};
 use microagent_egress::{Event, Happened, Log, Reason};
-use microagent_intercept::{Authority, Connection, Interceptor, Options, Roots, SwapConfig, Swaps};
+use microagent_intercept::{Authority, Connect, Connection, Interceptor, Options, Roots, SwapConfig, Swaps};
 use microagent_secret::Sources;
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -18,7 +19,17 @@ pub(crate) struct Bed {
     /// What the guest trusts.
     pub(crate) guest_pem: String,
     tls: bool,
-    dir: TempDir,
+    dir: Arc<TempDir>,
+}
+
+/// Connects with whatever is named.
+#[derive(Debug)]
+struct Direct;
+
+impl Connect for Direct {
+    fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        TcpStream::connect((host, port))
+    }
 }
 
 pub(crate) const BOTH: [&str; 2] = ["h2", "http/1.1"];
@@ -47,13 +58,37 @@ impl Bed {
     }
 
     pub(crate) fn between(name: &str, server: Server, tls: bool, ca: &Ca, swaps: Swaps) -> Bed {
-        let dir = tempfile::tempdir().unwrap();
+        Bed::connecting(name, server, tls, ca, swaps, Arc::new(Direct))
+    }
+
+    /// One that reaches token endpoints by `connect`.
+    pub(crate) fn connecting(
+        name: &str,
+        server: Server,
+        tls: bool,
+        ca: &Ca,
+        swaps: Swaps,
+        connect: Arc<dyn Connect>,
+    ) -> Bed {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let log = Arc::new(Log::open(&dir.path().join("egress.jsonl")).unwrap());
         let authority = Authority::new("test").unwrap();
         let guest_pem = authority.certificate_pem().to_owned();
         let roots = Roots::none().with_pem(ca.pem().as_bytes()).unwrap();
-        let interceptor = Arc::new(Interceptor::start(Options { authority, swaps, log, roots }).unwrap());
+        let interceptor = Arc::new(Interceptor::start(Options { authority, swaps, log, roots, connect }).unwrap());
         Bed { name: name.to_owned(), server, interceptor, guest_pem, tls, dir }
+    }
+
+    /// Another server behind the same interceptor.
+    pub(crate) fn beside(&self, name: &str, server: Server) -> Bed {
+        Bed {
+            name: name.to_owned(),
+            server,
+            interceptor: Arc::clone(&self.interceptor),
+            guest_pem: self.guest_pem.clone(),
+            tls: self.tls,
+            dir: Arc::clone(&self.dir),
+        }
     }
 
     /// The guest's end of a new connection.

@@ -1,5 +1,9 @@
 //! Parsers of hostile bytes, for those who make such bytes up.
 
+mod wire;
+
+pub use wire::{Said, Wire};
+
 use crate::dns::{Transport, id_of, parse_query, parse_reply};
 use crate::ethernet::{self, Frame, Kind};
 use crate::icmp::Echo;
