@@ -2,7 +2,7 @@
 
 use super::definition::Definition;
 use super::definition::file::SpecArgs;
-use super::snapshot::origin::OriginArgs;
+use super::snapshot::origin::{Decided, OriginArgs};
 use super::{Action, DONE};
 use crate::completion;
 use crate::context::Context;
@@ -39,6 +39,8 @@ Examples:
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    decided: Decided,
     /// Name of the workspace, as with `--name`
     #[arg(value_name = "NAME")]
     positional: Option<String>,
@@ -60,8 +62,6 @@ pub(crate) struct Args {
     #[arg(long = "json", id = "request", value_name = "PATH|-", conflicts_with = "file")]
     request: Option<PathBuf>,
     #[command(flatten)]
-    origin: OriginArgs,
-    #[command(flatten)]
     definition: Definition,
     /// Shell command line to run on every start, for as long as the workspace runs
     #[arg(long, value_name = "COMMAND", allow_hyphen_values = true, conflicts_with_all = ["entrypoint", "image_command"], help_heading = "Command")]
@@ -75,6 +75,8 @@ pub(crate) struct Args {
     /// Accepted for compatibility: set-up runs in this process, and `start` names its own supervisor
     #[arg(long = "supervisor", id = "create_supervisor", value_name = "PATH", hide_short_help = true)]
     supervisor: Option<PathBuf>,
+    #[command(flatten)]
+    origin: OriginArgs,
     #[command(flatten)]
     refused: RefusedFlag,
 }
@@ -154,7 +156,7 @@ fn request(path: &Path) -> Result<WorkspaceSpec, Error> {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         self.refused.check()?;
-        if let Some(snapshot) = self.origin.snapshot()? {
+        if let Some(snapshot) = self.origin.snapshot(&self.decided)? {
             let forwards = self.definition.forwards()?;
             return self.origin.create(context, snapshot, self.name()?, forwards, self.supervisor.clone());
         }

@@ -28,15 +28,13 @@ pub(in crate::verbs) struct OriginArgs {
     /// Take the disks of the snapshot alone, and start nothing
     #[arg(long, requires = "from_snapshot")]
     disk_only: bool,
-    #[command(flatten)]
-    decided: Decided,
 }
 
 impl OriginArgs {
     /// The snapshot that the workspace is to be made of, if one is given. Fails where something is given that it decides.
-    pub(in crate::verbs) fn snapshot(&self) -> Result<Option<SnapshotRef>, Error> {
+    pub(in crate::verbs) fn snapshot(&self, decided: &Decided) -> Result<Option<SnapshotRef>, Error> {
         let Some(given) = &self.from_snapshot else { return Ok(None) };
-        match self.decided.0.first() {
+        match decided.0.first() {
             Some(flag) => Err(Error::usage(
                 format!("`{flag}` cannot be given with `--from-snapshot`: the snapshot decides it"),
                 "leave it out, or make a workspace of an image; `--name`, `--publish` and `--with-secrets` may be given",
@@ -110,9 +108,9 @@ const FREE: [&str; 8] =
     ["positional", "name", "publish", "from_snapshot", "with_secrets", "disk_only", "create_supervisor", "state_dir"];
 
 /// Flags of the line that a snapshot decides. They are those that are not known to be free, so that a flag of later work is refused and not
-/// forgotten.
+/// forgotten. It has to be the first of its command's fields: those before it have taken what is theirs out of the matches.
 #[derive(Clone, Debug, Default)]
-struct Decided(Vec<String>);
+pub(in crate::verbs) struct Decided(Vec<String>);
 
 impl clap::FromArgMatches for Decided {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Decided, clap::Error> {
