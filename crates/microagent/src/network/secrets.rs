@@ -227,6 +227,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<SecretAccess>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_request_names_a_secret_and_nothing_else_counts() {
@@ -238,5 +239,22 @@ mod tests {
             assert_eq!(asked(text), None, "{text:?}");
         }
         assert_eq!(asked(&format!("GET /T HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000))), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_guest_says_is_a_request_or_none(
+            line in "(GET|POST| |/|[A-Z_]{1,9}|HTTP/1\\.[01]|\\PC|[\r\n]){0,12}",
+            rest in proptest::collection::vec(any::<u8>(), 0..100),
+            is_whole in any::<bool>(),
+        ) {
+            let end: &[u8] = if is_whole { b"\r\n\r\n" } else { b"" };
+            let said = [line.as_bytes(), &rest, end].concat();
+            if let Some(name) = requested(said.as_slice()) {
+                let line = format!("GET /{name} HTTP/1.");
+                prop_assert!(said.starts_with(line.as_bytes()));
+                prop_assert!(printable(&name).chars().all(|c| !c.is_control()));
+            }
+        }
     }
 }
