@@ -541,6 +541,7 @@ impl Fault for Error {
             | Error::CannotShrink { .. }
             | Error::NoImage { .. }
             | Error::CannotApply { .. }
+            | Error::SnapshotIncompatible { .. }
             | Error::SpecNotBuilt { .. } => FaultKind::Unsupported,
             Error::BaseMissing { .. }
             | Error::SupervisorMissing
@@ -548,7 +549,6 @@ impl Fault for Error {
             | Error::ArtifactUnknown { .. } => FaultKind::NotFound,
             Error::WrongState { .. } | Error::SnapshotDisk { .. } => FaultKind::Conflict,
             Error::SnapshotForensic { .. } => FaultKind::Denied,
-            Error::SnapshotIncompatible { .. } => FaultKind::Unsupported,
             Error::SetupFailed { .. }
             | Error::TimedOut { .. }
             | Error::MachineFailed { .. }

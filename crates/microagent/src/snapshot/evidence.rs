@@ -43,7 +43,7 @@ impl Client {
         let options = SnapshotOptions { comment: Some(reason.to_owned()), ..SnapshotOptions::default() };
         let workspace = self.state().find(name)?;
         if !workspace.status()?.phase.is_live() {
-            return Ok(self.snapshot_at_rest(name, tag, SnapshotKind::Forensic, &options)?.tag);
+            return Ok(self.snapshot_at_rest(name, tag.as_ref(), SnapshotKind::Forensic, &options)?.tag);
         }
         let deadline = Some(Instant::now() + CAPTURE_LIMIT);
         let (snapshot, _) = self.ask_for_snapshot(&workspace, tag, true, &options, deadline)?;

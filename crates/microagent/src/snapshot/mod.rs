@@ -93,10 +93,10 @@ impl Client {
         let tag = options.tag.as_deref().map(Tag::new).transpose()?;
         let workspace = self.state().find(name)?;
         if !workspace.status()?.phase.is_live() {
-            return self.snapshot_at_rest(name, tag, SnapshotKind::Disk, options);
+            return self.snapshot_at_rest(name, tag.as_ref(), SnapshotKind::Disk, options);
         }
         let (snapshot, note) = self.ask_for_snapshot(&workspace, tag, false, options, None)?;
-        self.snapshot_report(&snapshot, note)
+        report(&snapshot, note)
     }
 
     /// Has the supervisor of a workspace take one.
@@ -123,20 +123,6 @@ impl Client {
             other => Err(Connection::unexpected(&other)),
         }
     }
-
-    fn snapshot_report(&self, snapshot: &Snapshot, note: Option<String>) -> Result<SnapshotReport, Error> {
-        let manifest = snapshot.manifest();
-        let usage = snapshot.usage()?;
-        Ok(SnapshotReport {
-            workspace: manifest.workspace.clone(),
-            tag: manifest.tag.clone(),
-            kind: manifest.kind,
-            pause_ms: manifest.pause_ms,
-            bytes: usage.bytes,
-            shared_bytes: usage.shared_bytes,
-            note,
-        })
-    }
 }
 
 /// The disks of a workspace that belong to it: their names in a snapshot, where they are, and whether the guest writes to them.
@@ -149,4 +135,19 @@ fn own_disks(disk: PathBuf, record: &WorkspaceRecord) -> Vec<(String, PathBuf, b
     };
     let own = std::iter::once((WORKSPACE_DISK.to_owned(), disk, true));
     own.chain(record.disks.iter().filter_map(bundle)).collect()
+}
+
+/// What there is to tell of a snapshot that was taken.
+fn report(snapshot: &Snapshot, note: Option<String>) -> Result<SnapshotReport, Error> {
+    let manifest = snapshot.manifest();
+    let usage = snapshot.usage()?;
+    Ok(SnapshotReport {
+        workspace: manifest.workspace.clone(),
+        tag: manifest.tag.clone(),
+        kind: manifest.kind,
+        pause_ms: manifest.pause_ms,
+        bytes: usage.bytes,
+        shared_bytes: usage.shared_bytes,
+        note,
+    })
 }

@@ -1,7 +1,7 @@
 //! Snapshots of workspaces at rest: their disks.
 
 use super::take::{Below, base};
-use super::{SnapshotOptions, SnapshotReport, own_disks};
+use super::{SnapshotOptions, SnapshotReport, own_disks, report};
 use crate::{Client, Error};
 use microagent_state::snapshot::{DiskPart, Manifest, SnapshotKind, Tag};
 use microagent_state::{Name, Phase};
@@ -12,7 +12,7 @@ impl Client {
     pub(super) fn snapshot_at_rest(
         &self,
         name: &Name,
-        tag: Option<Tag>,
+        tag: Option<&Tag>,
         kind: SnapshotKind,
         options: &SnapshotOptions,
     ) -> Result<SnapshotReport, Error> {
@@ -28,7 +28,7 @@ impl Client {
             }
             let store = self.state().snapshots(name);
             let now = jiff::Timestamp::now();
-            let staged = match &tag {
+            let staged = match tag {
                 Some(tag) => store.stage(tag)?,
                 None => store.stage_at(now)?,
             };
@@ -58,7 +58,7 @@ impl Client {
             })?;
             let what = format!("snapshot `{}`", snapshot.manifest().tag);
             workspace.note(record, "snapshot", self.cause(Some(options.reason.clone().unwrap_or(what))))?;
-            self.snapshot_report(&snapshot, None)
+            report(&snapshot, None)
         })
     }
 }

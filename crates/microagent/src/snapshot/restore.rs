@@ -31,7 +31,7 @@ pub(crate) struct Restoring {
     _kept: Writing,
 }
 
-/// RestoredDisks that are there, beside those they are to take the place of. Dropping it removes them.
+/// Disks that are there, beside those they are to take the place of. Dropping it removes them.
 pub(crate) struct RestoredDisks {
     directory: PathBuf,
     /// Where each is, and where it belongs.

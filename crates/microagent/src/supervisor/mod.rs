@@ -315,14 +315,13 @@ impl Supervisor {
             Err(source) => return Err(NotStarted::new(workspace, record, Error::Socket { source })),
         };
         let channel = session.machine().channel().clone();
-        let (processes, service) = match processes {
-            Some(going_on) => going_on,
-            None => {
-                let processes = Arc::new(Processes::new(channel.clone()));
-                match start_service(&workspace, &record, &processes) {
-                    Ok(service) => (processes, service),
-                    Err(error) => return Err(NotStarted::new(workspace, record, error)),
-                }
+        let (processes, service) = if let Some(going_on) = processes {
+            going_on
+        } else {
+            let processes = Arc::new(Processes::new(channel.clone()));
+            match start_service(&workspace, &record, &processes) {
+                Ok(service) => (processes, service),
+                Err(error) => return Err(NotStarted::new(workspace, record, error)),
             }
         };
         if let Err(error) = workspace.enter(&mut record, Phase::Running, Cause::of("supervisor")) {

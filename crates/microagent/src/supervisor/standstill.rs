@@ -176,10 +176,11 @@ impl Supervisor {
         }
         let channel = self.session.machine().channel().clone();
         if fills {
+            let zeros = vec![0; FILLER_PIECE];
             for _ in 0..FILLER / FILLER_PIECE {
                 // Nobody in the guest knows the stream, so it is dropped there.
                 let mut filler: Input = channel.input();
-                filler.write_all(&[0; FILLER_PIECE]).map_err(|_| microagent_machine::Error::GuestLost)?;
+                filler.write_all(&zeros).map_err(|_| microagent_machine::Error::GuestLost)?;
             }
         }
         // Before it is asked: one that fails half way, or answers late, has removed some of them.

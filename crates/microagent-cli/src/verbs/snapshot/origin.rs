@@ -47,7 +47,7 @@ impl OriginArgs {
     pub(in crate::verbs) fn create(
         &self,
         context: &Context,
-        snapshot: SnapshotRef,
+        snapshot: &SnapshotRef,
         name: Option<&str>,
         forwards: Vec<ForwardRecord>,
         supervisor: Option<PathBuf>,
@@ -66,7 +66,7 @@ impl OriginArgs {
         };
         let interrupt = options.start.interrupt.clone();
         let signals = Signals::watch(move || interrupt.stop())?;
-        let forks = signals.judge(context.client()?.fork(&snapshot, &options).map_err(Error::from))?;
+        let forks = signals.judge(context.client()?.fork(snapshot, &options).map_err(Error::from))?;
         for fork in forks {
             let Forked { workspace, started, error } = fork;
             if let Some(report) = error {

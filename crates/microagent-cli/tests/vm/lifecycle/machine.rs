@@ -53,8 +53,8 @@ fn supervisor_on_its_way(host: &Host, name: &str) -> Option<u32> {
         let words: Vec<&str> = line.trim_end_matches('\0').split('\0').collect();
         words[0].ends_with("microagent-supervisor") && words.contains(&state) && words.last() == Some(&name)
     };
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    pids.filter(is_it).next()
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).find(is_it)
 }
 
 /// Kills a process, and waits until it is gone.

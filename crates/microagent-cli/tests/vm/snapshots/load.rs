@@ -5,7 +5,7 @@ use crate::host::{CLIENTS, Host};
 use microagent_testing::{run, tool};
 
 /// Moves money from one account to another, for ever: the sum stays the same.
-const BANK: &str = r#"
+const BANK: &str = r"
 import sqlite3
 base = sqlite3.connect('/bank.db', isolation_level=None)
 base.execute('pragma journal_mode=wal')
@@ -22,7 +22,7 @@ while True:
     base.execute('commit')
     moves += 1
     open('/moves', 'w').write(str(moves))
-"#;
+";
 
 const AUDIT: &str = "import sqlite3; base = sqlite3.connect('/bank.db', timeout=60); \
                      print(base.execute('pragma integrity_check').fetchone()[0], \
