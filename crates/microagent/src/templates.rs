@@ -51,11 +51,15 @@ impl Client {
     /// Removes templates. Machines that were restored from them are not touched. With all of them goes what is kept so that snapshots are
     /// restored at once; it is made again of the snapshots.
     pub fn prune_templates(&self, which: TemplatePrune) -> Result<TemplatesPruned, Error> {
-        if which == TemplatePrune::All {
-            self.capture_store().prune(which, &[]).map_err(microagent_machine::Error::from)?;
-        }
+        let captures = match which {
+            TemplatePrune::All => {
+                self.capture_store().prune(which, &[]).map_err(microagent_machine::Error::from)?.bytes
+            }
+            TemplatePrune::Stale => 0,
+        };
         let pruned = self.template_store().prune(which, &self.initramfs_in_use()?);
-        Ok(pruned.map_err(microagent_machine::Error::from)?)
+        let TemplatesPruned { removed, bytes } = pruned.map_err(microagent_machine::Error::from)?;
+        Ok(TemplatesPruned { removed, bytes: bytes + captures })
     }
 
     /// What everything in the state directory takes, and what is in memory of templates and snapshots with it.

@@ -158,7 +158,7 @@ impl Action for Args {
         self.refused.check()?;
         if let Some(snapshot) = self.origin.snapshot(&self.decided)? {
             let forwards = self.definition.forwards()?;
-            return self.origin.create(context, snapshot, self.name()?, forwards, self.supervisor.clone());
+            return self.origin.create(context, &snapshot, self.name()?, forwards, self.supervisor.clone());
         }
         let options = self.options(context)?;
         if self.supervisor.is_some() {

@@ -186,13 +186,8 @@ impl Host {
 impl Drop for Host {
     /// The memory of templates and captures is not in the state directory.
     fn drop(&mut self) {
-        let Ok(client) = microagent::Client::open(Some(self.state())) else { return };
-        let _ = client.prune_templates(microagent::TemplatePrune::All);
-        for name in client.state().names().unwrap_or_default() {
-            for snapshot in client.snapshots(&name).unwrap_or_default() {
-                let reference = microagent::SnapshotRef { workspace: name.clone(), tag: snapshot.tag };
-                let _ = client.delete_snapshot(&reference);
-            }
+        if let Ok(client) = microagent::Client::open(Some(self.state())) {
+            let _ = client.prune_templates(microagent::TemplatePrune::All);
         }
     }
 }

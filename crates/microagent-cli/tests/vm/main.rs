@@ -9,7 +9,6 @@ mod declared;
 mod exit;
 mod failures;
 mod followed;
-mod forks;
 mod host;
 mod inside;
 mod kept;

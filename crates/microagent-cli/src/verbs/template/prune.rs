@@ -19,7 +19,7 @@ Examples:
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Remove every template; the next run of each kind of machine makes its own again
+    /// Remove every template, and what snapshots are restored from at once; both are made again when they are wanted
     #[arg(long, short)]
     all: bool,
 }

@@ -34,8 +34,8 @@ fn every_copy_goes_on_from_the_same_value_as_somebody_of_its_own() {
     assert_eq!(count(&host, "box"), 4, "the parent goes on");
 
     let forked = host.microagent(["--json", "snapshot", "fork", "box:three", "--count", "10"]).expect(0).json();
-    let names: Vec<String> =
-        forked["forks"].as_array().unwrap().iter().map(|fork| fork["workspace"].as_str().unwrap().to_owned()).collect();
+    let forks = forked["forks"].as_array().unwrap();
+    let names: Vec<String> = forks.iter().map(|fork| fork["workspace"].as_str().unwrap().to_owned()).collect();
     assert_eq!(names.len(), 10, "{forked}");
     let mut identities = vec![identity(&host, "box")];
     for name in &names {
