@@ -265,7 +265,7 @@ impl Agent {
         }
         match self.streams.get(&stream).and_then(|call| self.processes.get(call)) {
             Some(process) => process.is_secret(),
-            None => !self.forwards.has_stream(stream),
+            None => !self.forwards.has_stream(stream) || self.forwards.is_secret(stream),
         }
     }
 

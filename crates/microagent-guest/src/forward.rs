@@ -6,7 +6,7 @@ use crate::outbox::Outbox;
 use crate::refusal::{quoted, refusal};
 use crate::requests::not_ready;
 use crate::streams::{Input, Output};
-use microagent_protocol::{Frame, Kind, Refusal, RefusalCode, Reply};
+use microagent_protocol::{Frame, Kind, ON_DEMAND, Refusal, RefusalCode, Reply};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -64,6 +64,12 @@ impl Forwards {
     /// Whether a stream is one of a connection's.
     pub(crate) fn has_stream(&self, stream: u32) -> bool {
         self.streams.contains_key(&stream)
+    }
+
+    /// Whether what comes on a stream may be a secret.
+    pub(crate) fn is_secret(&self, stream: u32) -> bool {
+        let forward = self.streams.get(&stream).and_then(|call| self.open.get(call));
+        matches!(forward, Some(Forward::Open { input, .. }) if input.is_secret())
     }
 
     fn count(&self) -> usize {
@@ -149,11 +155,13 @@ impl Forwards {
         });
     }
 
-    fn open(&mut self, call: u32, input: u32, output: u32, socket: OwnedFd) -> rustix::io::Result<()> {
+    fn open(&mut self, call: u32, input: u32, output: u32, socket: OwnedFd, secret: bool) -> rustix::io::Result<()> {
         let again = fcntl_dupfd_cloexec(&socket, 0)?;
-        let forward = Forward::Open { input: Input::of_connection(input, again), output: Output::new(output, socket) };
+        let ids = [input, output];
+        let input = Input::of_connection(input, again, secret);
+        let forward = Forward::Open { input, output: Output::new(output, socket) };
         self.open.insert(call, forward);
-        self.streams.extend([(input, call), (output, call)]);
+        self.streams.extend(ids.map(|id| (id, call)));
         Ok(())
     }
 }
@@ -225,7 +233,7 @@ impl Agent {
                 }
             };
             match connect(&socket, &address) {
-                Ok(()) => return self.connected(call, socket, input, output),
+                Ok(()) => return self.connected(call, socket, input, output, false),
                 Err(Errno::INPROGRESS) => {
                     self.forwards.streams.extend([(input, call), (output, call)]);
                     let connecting = Forward::Connecting { socket, next, port, input, output };
@@ -241,11 +249,11 @@ impl Agent {
         Err(refusal(RefusalCode::ConnectionRefused, what))
     }
 
-    fn connected(&mut self, call: u32, socket: OwnedFd, input: u32, output: u32) -> Result<(), Refusal> {
+    fn connected(&mut self, call: u32, socket: OwnedFd, input: u32, output: u32, secret: bool) -> Result<(), Refusal> {
         // What is typed at one end is wanted at the other.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
         self.forwards
-            .open(call, input, output, socket)
+            .open(call, input, output, socket, secret)
             .map_err(|error| refusal(RefusalCode::System, format!("cannot keep a connection: {error}")))?;
         self.reply(call, Ok(Reply::Done));
         Ok(())
@@ -260,7 +268,7 @@ impl Agent {
                     return;
                 };
                 let outcome = match sockopt::socket_error(&socket) {
-                    Ok(Ok(())) => self.connected(call, socket, input, output),
+                    Ok(Ok(())) => self.connected(call, socket, input, output, false),
                     _ => self.try_next(call, next, port, input, output),
                 };
                 if let Err(refused) = self.close_unless(outcome, input, output) {
@@ -288,9 +296,9 @@ impl Agent {
         let Some(at) = self.forwards.accepting.iter().position(|accepting| accepting.call == call) else { return };
         let Some(listener) = workspace.private.sockets.get(&self.forwards.accepting[at].socket) else { return };
         let Ok((stream, _)) = listener.accept() else { return };
-        let Accepting { input, output, .. } = self.forwards.accepting.remove(at);
+        let Accepting { input, output, socket, .. } = self.forwards.accepting.remove(at);
         let outcome = stream.set_nonblocking(true).map_err(|error| refusal(RefusalCode::System, error));
-        let outcome = outcome.and_then(|()| self.connected(call, stream.into(), input, output));
+        let outcome = outcome.and_then(|()| self.connected(call, stream.into(), input, output, socket == ON_DEMAND));
         if let Err(refused) = self.close_unless(outcome, input, output) {
             self.reply(call, Err(refused));
         }

@@ -17,6 +17,11 @@ impl Pending {
         Pending { bytes: VecDeque::with_capacity(INITIAL_CREDIT as usize), secret: true }
     }
 
+    /// Whether it is for a secret.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.secret
+    }
+
     /// Adds bytes at the end.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);

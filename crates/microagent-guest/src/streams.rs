@@ -151,9 +151,15 @@ impl Input {
         Input { terminal: Some(false), ..Input::new(id, master) }
     }
 
-    /// Feeds a connection, non-blocking.
-    pub(crate) fn of_connection(id: u32, socket: OwnedFd) -> Input {
-        Input { connection: true, ..Input::new(id, socket) }
+    /// Feeds a connection, non-blocking: with secrets, of which nothing stays in memory, or with whatever there is.
+    pub(crate) fn of_connection(id: u32, socket: OwnedFd, secret: bool) -> Input {
+        let feed = if secret { Input::of_secret } else { Input::new };
+        Input { connection: true, ..feed(id, socket) }
+    }
+
+    /// Whether what it takes may be a secret.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.pending.is_secret()
     }
 
     /// The stream's id.

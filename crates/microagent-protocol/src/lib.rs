@@ -42,8 +42,8 @@ pub use fault::{Fault, FaultKind, FaultReport};
 pub use flow::{CreditExceeded, ReceiveWindow, SendWindow};
 pub use frame::{Decoder, Frame, FrameError, Kind};
 pub use message::{
-    Boot, Capacity, Change, ChangeKind, Disk, Exec, Exit, FileKind, FileStat, Hello, Mount, Network, Owner, PRIVATE,
-    Recipients, Refusal, RefusalCode, Reply, Request, SECRETS, Stats, TRUST, WindowSize,
+    Boot, Capacity, Change, ChangeKind, Disk, Exec, Exit, FileKind, FileStat, Hello, Mount, Network, ON_DEMAND, Owner,
+    PRIVATE, Recipients, Refusal, RefusalCode, Reply, Request, SECRETS, Stats, TRUST, WindowSize,
 };
 pub use wake::{Adopt, Wake};
 pub use wipe::{wipe, wipe_vec};

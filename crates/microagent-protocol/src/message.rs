@@ -192,6 +192,9 @@ pub const PRIVATE: &str = "/run/microagent";
 /// Bundle of the certificates that are trusted in a workspace.
 pub const TRUST: &str = "/run/microagent/ca-certificates.crt";
 
+/// The socket of [`Boot::sockets`] over which secrets are handed out on demand: what the host sends there leaves nothing in the agent.
+pub const ON_DEMAND: &str = "secrets";
+
 /// Directory of secrets, in memory.
 pub const SECRETS: &str = "/run/secrets";
 

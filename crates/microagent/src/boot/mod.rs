@@ -136,8 +136,7 @@ impl<'a> BringUp<'a> {
         mut adopt: impl FnMut(&Channel) -> Vec<Adopt>,
     ) -> Result<Session, Error> {
         let attached = Arc::new(attach::attach(self.client, record)?);
-        let authority = restoring.authority();
-        let outfit = Arc::new(Outfit::prepare(workspace, record, self.purpose, authority.as_ref())?);
+        let outfit = Arc::new(Outfit::prepare(workspace, record, self.purpose, Some(&restoring.before()))?);
         let mut spec = session::spec(&self.parts, workspace, record, &attached);
         // A kernel that wipes what is freed goes on doing so, whatever secrets there are now.
         spec.wipes = !restoring.manifest().record.secrets.is_empty();

@@ -22,7 +22,7 @@ mod secrets;
 mod variables;
 
 pub use options::{NetworkOptions, SecretOptions, parse_forward, parse_mediation, rooted};
-pub(crate) use outfit::{GUEST_NETWORK, Lines, Outfit, Purpose};
+pub(crate) use outfit::{Before, GUEST_NETWORK, Lines, Outfit, Purpose};
 pub use report::{EgressReplay, NetworkReport, ReplayLine, SecretCheck};
 pub use secrets::{SecretAccess, SecretOutcome};
 pub(crate) use variables::variables;

@@ -15,7 +15,7 @@ use microagent_gateway::{Connection, Dialer, Gateway, Intercept, Options, dns::R
 use microagent_intercept::{Authority, Connect, Interceptor, KeptAuthority, Roots, SwapConfig, Swaps};
 use microagent_machine::Channel;
 use microagent_machine::engine::Machine;
-use microagent_protocol::{Boot, Network};
+use microagent_protocol::{Boot, Network, ON_DEMAND};
 use microagent_secret::Sources;
 use microagent_state::{ForwardRecord, MediationRecord, Workspace, WorkspaceRecord};
 use std::net::{IpAddr, TcpStream};
@@ -38,6 +38,15 @@ pub(crate) enum Purpose {
     Maintenance,
 }
 
+/// What the programs of a machine that goes on from a snapshot know of the world.
+#[derive(Default)]
+pub(crate) struct Before {
+    /// What it takes to be the authority that they trust.
+    pub(crate) authority: Option<KeptAuthority>,
+    /// Whether they have a socket for secrets on demand.
+    pub(crate) on_demand: bool,
+}
+
 /// What a machine is given.
 #[derive(Default)]
 pub(crate) struct Outfit {
@@ -47,6 +56,8 @@ pub(crate) struct Outfit {
     authority: Option<KeptAuthority>,
     java_home: Option<String>,
     secrets: Option<Resolved>,
+    /// Whether its guest has the socket for those on demand from before.
+    answers: bool,
     held: Vec<Held>,
     mediations: Vec<MediationRecord>,
 }
@@ -90,12 +101,12 @@ pub(crate) struct Lines {
 
 impl Outfit {
     /// Makes ready what the machine of `record` is given for `purpose`.
-    /// Programs of a machine that goes on from a snapshot trust the authority that was `kept`.
+    /// `before` is what its programs know where it goes on from a snapshot.
     pub(crate) fn prepare(
         workspace: &Workspace,
         record: &WorkspaceRecord,
         purpose: Purpose,
-        kept: Option<&KeptAuthority>,
+        before: Option<&Before>,
     ) -> Result<Outfit, Error> {
         if purpose == Purpose::Maintenance {
             return Ok(Outfit::default());
@@ -106,7 +117,10 @@ impl Outfit {
         };
         mediation::check(&record.mediations)?;
         let has_secrets = !record.secrets.is_empty();
-        let secrets = has_secrets.then(|| Resolved::new(&record.secrets, workspace)).transpose()?;
+        let answers = before.is_some_and(|before| before.on_demand);
+        let secrets =
+            if has_secrets { Some(Resolved::new(&record.secrets, workspace)?) } else { answers.then(Resolved::none) };
+        let kept = before.and_then(|before| before.authority.as_ref());
         let (mut gateway, mut trust, mut authority) = (None, Vec::new(), None);
         if has_network(record) {
             let log = Arc::new(Log::open(&workspace.egress_log())?);
@@ -125,7 +139,7 @@ impl Outfit {
             });
         }
         let (mediations, java_home) = (record.mediations.clone(), variables::java_home(record));
-        Ok(Outfit { gateway, trust, authority, java_home, secrets, held, mediations })
+        Ok(Outfit { gateway, trust, authority, java_home, secrets, answers, held, mediations })
     }
 
     /// Enters what the guest is told of it when it boots.
@@ -139,7 +153,7 @@ impl Outfit {
         boot.secrets = self.secrets.as_ref().is_some_and(Resolved::has_files);
         boot.sockets = self.mediations.iter().map(MediationRecord::socket).collect();
         if self.secrets.as_ref().is_some_and(Resolved::has_on_demand) {
-            boot.sockets.push(variables::SECRETS.to_owned());
+            boot.sockets.push(ON_DEMAND.to_owned());
         }
     }
 
@@ -164,7 +178,7 @@ impl Outfit {
 
     /// Opens everything that leads into the machine and out of it.
     pub(crate) fn open(&self, channel: &Channel) -> Result<Lines, Error> {
-        if let Some(secrets) = &self.secrets {
+        if let Some(secrets) = self.secrets.as_ref().filter(|secrets| self.answers || secrets.has_on_demand()) {
             secrets.serve(channel);
         }
         for mediation in &self.mediations {

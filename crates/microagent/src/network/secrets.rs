@@ -3,10 +3,9 @@
 use super::mediation;
 use super::places;
 use super::relay::Ends;
-use super::variables::SECRETS;
 use crate::Error;
 use microagent_machine::Channel;
-use microagent_protocol::Request;
+use microagent_protocol::{ON_DEMAND, Request};
 use microagent_secret::{Name, Reference, Secret, Sources};
 use microagent_state::{SecretsRecord, Workspace};
 use serde::{Deserialize, Serialize};
@@ -142,13 +141,16 @@ impl Resolved {
         Ok(())
     }
 
-    /// Hands out those on demand, for as long as the machine lives.
+    /// None at all, for a machine in which programs ask for some that it is not given any more: they are told so.
+    pub(super) fn none() -> Resolved {
+        let on_demand = OnDemand { references: BTreeMap::new(), sources: Sources::of_process(), audit: Audit(None) };
+        Resolved { files: BTreeMap::new(), on_demand: Arc::new(on_demand) }
+    }
+
+    /// Answers those who ask for one, for as long as the machine lives. Its guest has the socket.
     pub(super) fn serve(&self, channel: &Channel) {
-        if !self.has_on_demand() {
-            return;
-        }
         let secrets = Arc::clone(&self.on_demand);
-        mediation::serve_socket(channel, SECRETS.to_owned(), MAX_REQUESTS, move |ends| secrets.answer(ends));
+        mediation::serve_socket(channel, ON_DEMAND.to_owned(), MAX_REQUESTS, move |ends| secrets.answer(ends));
     }
 }
 

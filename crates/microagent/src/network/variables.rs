@@ -1,7 +1,7 @@
 //! What the commands of a workspace find in their environment because of its network and its secrets.
 
 use microagent_intercept::SwapConfig;
-use microagent_protocol::{PRIVATE, TRUST};
+use microagent_protocol::{ON_DEMAND, PRIVATE, TRUST};
 use microagent_state::WorkspaceRecord;
 use std::collections::BTreeMap;
 
@@ -20,9 +20,6 @@ const TRUST_VARIABLES: [&str; 8] = [
 
 /// The variable that names the socket of secrets on demand.
 const SECRETS_SOCKET: &str = "MICROAGENT_SECRETS_SOCK";
-
-/// Name of that socket.
-pub(crate) const SECRETS: &str = "secrets";
 
 /// Whether connections of the workspace are looked into, so that its programs have to trust who does.
 pub(crate) fn intercepts(record: &WorkspaceRecord) -> bool {
@@ -45,7 +42,7 @@ pub(crate) fn variables(record: &WorkspaceRecord) -> BTreeMap<String, String> {
         }
     }
     if !record.secrets.on_demand.is_empty() {
-        variables.insert(SECRETS_SOCKET.to_owned(), format!("{PRIVATE}/{SECRETS}.sock"));
+        variables.insert(SECRETS_SOCKET.to_owned(), format!("{PRIVATE}/{ON_DEMAND}.sock"));
     }
     for mediation in &record.mediations {
         let name = format!("MICROAGENT_MEDIATION_{}", mediation.port);

@@ -3,8 +3,8 @@
 use super::{AUTHORITY, STATE, own_disks};
 use crate::boot::Parts;
 use crate::clone::make_parent;
+use crate::network::Before;
 use crate::{Client, Error};
-use microagent_intercept::KeptAuthority;
 use microagent_machine::engine::{Frozen, MachineSpec};
 use microagent_machine::template::{Claim, Found, Making, Shape, Template};
 use microagent_protocol::Hello;
@@ -86,10 +86,10 @@ impl Restoring {
         self.manifest().machine.as_ref().map_or(&[], |machine| &machine.processes)
     }
 
-    /// The authority that programs in the machine trust.
-    pub(crate) fn authority(&self) -> Option<KeptAuthority> {
-        let path = self.snapshot.file(AUTHORITY)?;
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    /// What programs in the machine know of the world.
+    pub(crate) fn before(&self) -> Before {
+        let authority = || serde_json::from_slice(&std::fs::read(self.snapshot.file(AUTHORITY)?).ok()?).ok();
+        Before { authority: authority(), on_demand: !self.manifest().record.secrets.on_demand.is_empty() }
     }
 
     /// What a workspace becomes that goes on from it.

@@ -1,12 +1,14 @@
 //! Secrets do not get into snapshots, nor from one workspace into another.
 
 use super::{counting, shell};
-use crate::host::Host;
+use crate::host::{CLIENTS, Host};
 use crate::secrets::holders;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const VALUE: &str = "a-s3cret-th4t-no-snapsh0t-has";
+/// Another, that is asked for.
+const ASKED: &str = "a-s3cret-th4t-1s-only-asked-for";
 
 /// Files of captures of this state directory on tmpfs, which hold memory of guests and engines.
 fn captures(state: &Path) -> Vec<PathBuf> {
@@ -18,6 +20,20 @@ fn captures(state: &Path) -> Vec<PathBuf> {
             && fs::read_to_string(path).is_ok_and(|owner| owner.contains(state))
     });
     ours.map(|owner| owner.with_extension("")).collect()
+}
+
+/// Fails if a value is in any file of the state directory, or in the memory of what machines are restored from.
+#[track_caller]
+fn assert_nowhere(host: &Host, value: &str) {
+    let mut found = Vec::new();
+    holders(host.state(), value.as_bytes(), &mut found);
+    assert!(found.is_empty(), "{found:?}");
+    let memory = captures(host.state());
+    assert!(memory.len() > 1, "the memory of the machine and of its engine is on tmpfs: {memory:?}");
+    for file in memory {
+        let bytes = fs::read(&file).unwrap();
+        assert!(memchr::memmem::find(&bytes, value.as_bytes()).is_none(), "{}", file.display());
+    }
 }
 
 #[test]
@@ -33,15 +49,7 @@ fn a_snapshot_has_no_secret_and_a_copy_is_given_those_it_is_granted() {
     host.microagent(["snapshot", "create", "box", "clean"]).expect(0);
     assert_eq!(shell(&host, "box", read), VALUE, "the workspace has it again");
 
-    let mut found = Vec::new();
-    holders(host.state(), VALUE.as_bytes(), &mut found);
-    assert!(found.is_empty(), "{found:?}");
-    let memory = captures(host.state());
-    assert!(memory.len() > 1, "the memory of the machine and of its engine is on tmpfs: {memory:?}");
-    for file in memory {
-        let bytes = fs::read(&file).unwrap();
-        assert!(memchr::memmem::find(&bytes, VALUE.as_bytes()).is_none(), "{}", file.display());
-    }
+    assert_nowhere(&host, VALUE);
 
     host.microagent(["snapshot", "fork", "box:clean", "--name", "stranger"]).expect(0);
     assert_eq!(shell(&host, "stranger", read), "none\n");
@@ -51,6 +59,29 @@ fn a_snapshot_has_no_secret_and_a_copy_is_given_those_it_is_granted() {
     host.microagent(["snapshot", "restore", "box", "clean", "--yes"]).expect(0);
     assert_eq!(shell(&host, "box", read), VALUE, "its own secrets are its own");
     host.microagent(["delete", "box", "stranger", "trusted", "--force"]).expect(0);
+}
+
+#[test]
+fn a_secret_on_demand_is_in_no_snapshot_and_denied_to_copies_that_are_not_granted_it() {
+    let host = Host::new();
+    host.import_clients();
+    let source = tempfile::tempdir().unwrap();
+    let file = source.path().join("value");
+    fs::write(&file, ASKED).unwrap();
+    let demand = format!("TOKEN=file:{}", file.display());
+    let create = ["create", "asker", "--image", CLIENTS, "--profile", "tiny", "--secret-on-demand", &demand];
+    host.microagent(create).expect(0);
+    host.microagent(["start", "asker"]).expect(0);
+    let ask = "curl -s --unix-socket /run/microagent/secrets.sock http://secrets/TOKEN";
+    assert_eq!(shell(&host, "asker", ask), ASKED);
+    host.microagent(["snapshot", "create", "asker", "asked"]).expect(0);
+    assert_nowhere(&host, ASKED);
+    assert_eq!(shell(&host, "asker", ask), ASKED);
+    host.microagent(["snapshot", "fork", "asker:asked", "--name", "stranger"]).expect(0);
+    assert_eq!(shell(&host, "stranger", ask), "no secret of that name is declared\n");
+    host.microagent(["snapshot", "fork", "asker:asked", "--name", "trusted", "--with-secrets"]).expect(0);
+    assert_eq!(shell(&host, "trusted", ask), ASKED);
+    host.microagent(["delete", "asker", "stranger", "trusted", "--force"]).expect(0);
 }
 
 #[test]
