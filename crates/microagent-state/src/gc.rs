@@ -105,13 +105,7 @@ fn judge(name: Name, path: PathBuf, collected: &mut Collected) -> Result<(), Err
     let Some(lease) = Lease::acquire(&path)? else { return Ok(()) };
     let workspace = Workspace::new(name, path, Some(lease));
     let label = workspace.name().to_string();
-    // Disks that did not get to take the place of its own.
-    match std::fs::remove_dir_all(workspace.path().join(Workspace::RESTORING)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(Error::io("remove", workspace.path())(error));
-        }
-        _ => {}
-    }
+    workspace.settle_disks()?;
     match WorkspaceRecord::load(workspace.path())? {
         None => {
             workspace.remove()?;

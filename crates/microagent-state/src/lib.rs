@@ -14,6 +14,7 @@
 //!                   engine.log       what the engine program printed
 //!                   stdout.log, stderr.log   what its last command wrote, as far as it was kept
 //!                   snapshots/<tag>/  what it was at some moments                    (Manifest)
+//!                   restoring/        disks that are about to take the place of its own
 //!            .lock                     held by the collector, shared by makers of workspaces
 //! volumes/<name>/volume.json         what the volume is                             (VolumeRecord)
 //!                disk.ext4           its disk
@@ -48,6 +49,7 @@ mod name;
 mod phase;
 pub mod record;
 pub mod snapshot;
+mod swap;
 mod volume;
 mod watch;
 mod workspace;

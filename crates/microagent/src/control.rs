@@ -138,6 +138,7 @@ impl Client {
     /// Takes a workspace that nobody runs, and what is true of it.
     pub(crate) fn hold(&self, name: &Name) -> Result<(Workspace, WorkspaceRecord), Error> {
         let workspace = self.state().acquire(name)?;
+        workspace.settle_disks()?;
         let mut record = workspace.record()?;
         workspace.heal(&mut record, self.cause(None))?;
         Ok((workspace, record))

@@ -31,7 +31,7 @@ impl Client {
                 error: record.error.clone(),
                 ..restoring.record(record)
             };
-            restoring.disks(workspace, &wanted)?.commit()?;
+            restoring.disks(workspace, &wanted)?.commit(workspace)?;
             workspace.store(&wanted)?;
             let what = format!("the disks of snapshot `{from}`");
             workspace.note(&wanted, "restored", self.cause(reason.or(Some(what))))?;

@@ -110,8 +110,8 @@ impl Restoring {
 
     /// Gives back the disks, beside those of `workspace`.
     pub(crate) fn disks(&self, workspace: &Workspace, record: &WorkspaceRecord) -> Result<RestoredDisks, Error> {
+        workspace.settle_disks()?;
         let directory = workspace.path().join(RESTORING);
-        let _ = std::fs::remove_dir_all(&directory);
         let mut disks = RestoredDisks { directory, moves: Vec::new() };
         make_parent(&disks.directory.join(RESTORING))?;
         for (name, path, _) in own_disks(workspace.disk(), record) {
@@ -211,17 +211,23 @@ impl RestoredDisks {
         }
     }
 
-    /// Has them take the place of those they were made for.
-    pub(crate) fn commit(self) -> Result<(), Error> {
-        for (new, path) in &self.moves {
-            std::fs::rename(new, path).map_err(microagent_state::Error::io("put the disk in its place", path))?;
+    /// Has them take the place of those they were made for: all of them, or none.
+    pub(crate) fn commit(self, workspace: &Workspace) -> Result<(), Error> {
+        let moved = workspace.swap_disks(&self.moves);
+        if moved.is_err() {
+            // What was moved is moved back, now or by whoever takes the workspace next.
+            let _ = workspace.settle_disks();
         }
-        Ok(())
+        Ok(moved?)
     }
 }
 
 impl Drop for RestoredDisks {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
+        // One that was to be moved and was not has been dealt with.
+        for (new, _) in &self.moves {
+            let _ = std::fs::remove_file(new);
+        }
+        let _ = std::fs::remove_dir(&self.directory);
     }
 }

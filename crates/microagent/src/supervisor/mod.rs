@@ -24,7 +24,7 @@ use crate::commands::streams::Streams;
 use crate::network::Purpose;
 use crate::plan::environment;
 use crate::progress::Event;
-use crate::snapshot::{RestoredDisks, Restoring};
+use crate::snapshot::Restoring;
 use crate::{Client, Error, RunIo, StartOptions, inject};
 use desk::{Answerer, Desk, Order, TakenAnswerer};
 use ending::{End, Stopping};
@@ -87,6 +87,7 @@ pub(crate) fn serve(
 ) -> Result<Phase, Error> {
     let begun = Instant::now();
     let workspace = client.state().acquire(name)?;
+    workspace.settle_disks()?;
     let mut record = workspace.record()?;
     if options.from_snapshot.is_some() && record.disposable {
         // Whoever made it left it so that it goes if this process does not come.
@@ -198,7 +199,7 @@ fn bring_back(
     // A fork was made with its disks.
     let disks = if is_fork { None } else { Some(restoring.disks(workspace, &wanted)?) };
     if !restoring.has_machine() {
-        disks.map_or(Ok(()), RestoredDisks::commit)?;
+        disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
         *record = wanted;
         return bring_up(client, workspace, record, options);
     }
@@ -214,7 +215,7 @@ fn bring_back(
         adopted = Some((processes, going_on));
         requests
     })?;
-    disks.map_or(Ok(()), RestoredDisks::commit)?;
+    disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
     let arrival = boot.arrival();
     let processes = adopted.map(|(processes, going_on)| {
         let service = processes.go_on(going_on);
