@@ -323,7 +323,7 @@ python=$(ls /usr/bin/python3.* | grep -E '^/usr/bin/python3\.[0-9]+$' | sort -V 
 library=$($python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 cp $(command -v busybox) /usr/bin/curl $python $root/usr/bin/
 ln -s ${python##*/} $root/usr/bin/python3
-for name in sh ls wc cat env; do ln -s busybox $root/usr/bin/$name; done
+for name in sh ls wc cat env sleep; do ln -s busybox $root/usr/bin/$name; done
 mkdir -p $root$library
 tar -C $library --exclude=test --exclude=__pycache__ --exclude='config-*' --exclude=idlelib --exclude=dist-packages -cf - . | tar -C $root$library -xf -
 ldd /usr/bin/curl $python $library/lib-dynload/_ssl.*.so $library/lib-dynload/_hashlib.*.so $library/lib-dynload/_sqlite3.*.so |

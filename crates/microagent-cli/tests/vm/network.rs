@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 /// An internet, where tests can make one.
-fn internet() -> Option<Internet> {
+pub(crate) fn internet() -> Option<Internet> {
     match Internet::start() {
         Ok(internet) => Some(internet),
         Err(error) => {

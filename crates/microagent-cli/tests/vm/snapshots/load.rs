@@ -36,7 +36,7 @@ fn a_database_is_whole_in_every_copy_that_was_taken_while_it_was_written_to() {
     host.microagent(["start", "bank"]).expect(0);
     host.microagent(["exec", "bank", "--detach", "--", "python3", "-c", BANK]).expect(0);
     let moved = |name: &str| -> u32 {
-        shell(&host, name, "while [ ! -s /moves ]; do :; done; cat /moves").trim().parse().unwrap_or(0)
+        shell(&host, name, "while [ ! -s /moves ]; do sleep 0.1; done; cat /moves").trim().parse().unwrap_or(0)
     };
     for round in 0..3 {
         let before = moved("bank");

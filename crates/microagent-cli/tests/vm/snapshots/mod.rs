@@ -1,5 +1,6 @@
 //! Snapshots: machines that are written down while they run, and go on from that as often as wanted.
 
+mod connected;
 mod copies;
 mod crashes;
 mod load;
