@@ -9,6 +9,10 @@ use std::cell::Cell;
 
 const NAME: &str = "snap-disk";
 
+/// What a snapshot may take for what has changed: as much again, for what is on the same pages.
+const GOAL_MEMORY: &str = "a snapshot after 1 MiB to memory, above one after nothing";
+const GOAL_DISK: &str = "the same after 1 MiB to a file: in memory and on the disk";
+
 /// What is in use of the guest's memory, in KiB.
 const IN_USE: &str = "awk '/^MemTotal/ {all=$2} /^MemFree/ {free=$2} END {print all-free}' /proc/meminfo";
 
@@ -36,5 +40,6 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Goal>> {
     println!("{:<38}{:>26}", "a later one, after nothing", nothing.to_string());
     println!("{:<38}{:>26}", "after 1 MiB to memory", memory.to_string());
     println!("{:<38}{:>26}", "after 1 MiB to a file on its disk", disk.to_string());
-    Ok(Vec::new())
+    let above = |sample: &Sample| sample.median() - nothing.median();
+    Ok(vec![Goal::at_most(2.0, "MiB", GOAL_MEMORY, above(&memory)), Goal::at_most(4.0, "MiB", GOAL_DISK, above(&disk))])
 }
