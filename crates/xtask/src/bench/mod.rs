@@ -12,6 +12,7 @@
 //! | `phases` | warm and cold runs, phase by phase; commands in one machine | the guest's own `fork` and `exec` |
 //! | `workspace` | commands in a workspace that runs, files in and out of it | the stream alone; the guest's own `tar` |
 //! | `network` | a stream, connections, names, TLS that is looked into, idle connections | QEMU's own network; the host's resolver; TLS that is not |
+//! | `snapshot` | the pause of a source, restoring it, ten forks, memory and disk | a warm run; one restore; one fork; what has changed |
 //! | `memory` | ten restored machines that idle | one |
 //! | `written` | what a run writes to disk | a mebibyte |
 //! | `pull` | pulling and unpacking an image | `podman pull` |
@@ -28,6 +29,7 @@ mod podman;
 mod pull;
 mod sample;
 mod sizes;
+mod snapshot;
 mod store;
 mod together;
 mod warm;
@@ -64,6 +66,8 @@ pub enum Section {
     Workspace,
     /// A guest's network against QEMU's own
     Network,
+    /// Taking snapshots and going on from them
+    Snapshot,
     /// Memory of machines that idle
     Memory,
     /// What a run writes to disk
@@ -75,13 +79,14 @@ pub enum Section {
 }
 
 impl Section {
-    const ALL: [Section; 10] = [
+    const ALL: [Section; 11] = [
         Section::Warm,
         Section::Cold,
         Section::Together,
         Section::Phases,
         Section::Workspace,
         Section::Network,
+        Section::Snapshot,
         Section::Memory,
         Section::Written,
         Section::Pull,
@@ -96,6 +101,7 @@ impl Section {
             Section::Phases => phases::measure(bench),
             Section::Workspace => workspace::measure(bench),
             Section::Network => network::measure(bench),
+            Section::Snapshot => snapshot::measure(bench),
             Section::Memory => memory::measure(bench),
             Section::Written => written::measure(bench),
             Section::Pull => pull::measure(bench),
