@@ -3,11 +3,13 @@
 //! [`serve`] is its life. It takes the lease, brings the machine up, runs set-up steps that are still to be run, starts the workspace's
 //! service, and says that it is ready. From then on it waits for what ends the machine or changes its state: an order from a client, the
 //! end of the service, the end of its time, the end of the machine itself. Everything else clients want is answered on threads of their
-//! own ([`desk`]), with the [`process`]es they start.
+//! own ([`desk`]), with the [`process`]es they start. How the machine comes up is told in [`coming`], how it ends in [`ending`], and how it
+//! is paused and written down in [`standstill`].
 //!
 //! Whatever ends it, what is on record afterwards is true: it records the end before it lets go of the lease, and a record that says a
 //! machine runs while nobody holds the lease says that the supervisor died.
 
+mod coming;
 mod desk;
 mod ending;
 mod page;
@@ -18,20 +20,18 @@ mod standstill;
 mod tail;
 
 use crate::boot::session::Session;
-use crate::boot::{BringUp, Parts, Start, Stopwatch};
-use crate::commands::Commands;
-use crate::commands::streams::Streams;
-use crate::network::Purpose;
+use crate::boot::{Parts, Start};
 use crate::plan::environment;
-use crate::progress::Event;
 use crate::snapshot::Restoring;
-use crate::{Client, Error, RunIo, StartOptions, inject};
+use crate::{Client, Error, StartOptions};
+pub(crate) use coming::set_up;
+use coming::{Up, bring_back, bring_up};
 use desk::{Answerer, Desk, Order, TakenAnswerer};
 use ending::{End, Stopping};
 use microagent_machine::log::BoundedLog;
 use microagent_protocol::supervisor::{Amendment, Because, Ending, Running};
 use microagent_state::{Cause, Name, Phase, Workspace, WorkspaceRecord};
-use process::{Adopted, Command, Owner, Process, Processes};
+use process::{Command, Owner, Process, Processes};
 use serde::{Deserialize, Serialize};
 use standstill::{Published, Standstill};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -137,127 +137,6 @@ fn failed(workspace: &Workspace, record: &mut WorkspaceRecord, error: Error) -> 
     record.error = Some(error.report());
     let _ = workspace.enter(record, Phase::Failed, Cause::of("supervisor").because("the start failed"));
     error
-}
-
-/// A machine that is up, with its set-up behind it.
-struct Up {
-    session: Session,
-    parts: Parts,
-    /// The processes that go on in it, with the service among them, where it goes on from a snapshot.
-    processes: Option<(Arc<Processes>, Option<Arc<Process>>)>,
-    start: Start,
-    rehearsed: bool,
-    template_note: Option<String>,
-    ready_ms: u64,
-}
-
-fn bring_up(
-    client: &Client,
-    workspace: &Workspace,
-    record: &mut WorkspaceRecord,
-    options: &StartOptions,
-) -> Result<Up, Error> {
-    let mut watch = Stopwatch::start();
-    let (kernel, guest_init) = (Some(record.kernel_path.as_path()), record.guest_init.as_deref());
-    let parts = Parts::gather(client, Some(&record.backend), kernel, guest_init, &mut watch)?;
-    if !record.base_path.exists() {
-        return Err(Error::BaseMissing { name: record.name.to_string(), image: record.image.clone() });
-    }
-    client.progress().event(Event::Booting);
-    let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch, Purpose::Work);
-    let session = boot.bring_up(workspace, record, None);
-    boot.finish_template();
-    let session = session?;
-    client.progress().event(Event::Booted);
-    let arrival = boot.arrival();
-    let mut up = Up {
-        session,
-        parts: boot.parts,
-        processes: None,
-        start: arrival.start,
-        rehearsed: arrival.rehearsed,
-        template_note: arrival.template_note,
-        ready_ms: 0,
-    };
-    if !record.setup_complete {
-        set_up(client, &mut up.session, workspace, record, &options.interrupt, RunIo::default())?;
-    }
-    Ok(up)
-}
-
-/// Has the machine of a snapshot go on as that of the workspace. One without a machine gives its disks, and the workspace starts anew.
-fn bring_back(
-    client: &Client,
-    workspace: &Workspace,
-    record: &mut WorkspaceRecord,
-    options: &StartOptions,
-    restoring: &Restoring,
-) -> Result<Up, Error> {
-    let is_fork = restoring.reference().workspace != record.name;
-    let wanted =
-        if is_fork { WorkspaceRecord { disposable: false, ..record.clone() } } else { restoring.record(record) };
-    // A fork was made with its disks.
-    let disks = if is_fork { None } else { Some(restoring.disks(workspace, &wanted)?) };
-    if !restoring.has_machine() {
-        disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
-        *record = wanted;
-        return bring_up(client, workspace, record, options);
-    }
-    let mut watch = Stopwatch::start();
-    let (kernel, guest_init) = (Some(wanted.kernel_path.as_path()), wanted.guest_init.as_deref());
-    let parts = Parts::gather(client, Some(&wanted.backend), kernel, guest_init, &mut watch)?;
-    let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch, Purpose::Work);
-    let mut adopted = None;
-    let session = boot.bring_back(workspace, &wanted, restoring, disks.as_ref(), |channel| {
-        let processes = Arc::new(Processes::new(channel.clone()));
-        let going_on = processes.adopt(restoring.processes(), service_logs(workspace).unwrap_or_default());
-        let requests = going_on.iter().map(Adopted::request).collect();
-        adopted = Some((processes, going_on));
-        requests
-    })?;
-    disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
-    let arrival = boot.arrival();
-    let processes = adopted.map(|(processes, going_on)| {
-        let service = processes.go_on(going_on);
-        (processes, service)
-    });
-    *record = wanted;
-    let what = format!("snapshot `{}`", restoring.reference());
-    // What it was is gone by now, so that a history that cannot be written changes nothing.
-    let _ = workspace.note(record, "restored", client.cause(Some(what)));
-    Ok(Up {
-        session,
-        parts: boot.parts,
-        processes,
-        start: arrival.start,
-        rehearsed: arrival.rehearsed,
-        template_note: arrival.template_note,
-        ready_ms: 0,
-    })
-}
-
-/// Runs the set-up steps of a workspace in its machine. What they print is kept with the workspace, and goes to `io`.
-pub(crate) fn set_up(
-    client: &Client,
-    session: &mut Session,
-    workspace: &Workspace,
-    record: &mut WorkspaceRecord,
-    interrupt: &crate::Interrupt,
-    io: RunIo,
-) -> Result<(), Error> {
-    let streams = Streams::new(io);
-    let during = record.clone();
-    let commands = Commands::new(session.machine(), &during, interrupt, None);
-    let injected = inject::inject(session.machine().channel(), workspace, None);
-    let outcome = injected.and_then(|()| commands.setup(&streams, client.progress()));
-    drop(commands);
-    let (stdout, stderr) = streams.capture();
-    workspace.store_output(&stdout.text, &stderr.text)?;
-    outcome.map_err(|error| session.explain(error, None, &during))?;
-    record.setup_complete = true;
-    workspace.store(record)?;
-    inject::forget(workspace);
-    session.entrust(record)
 }
 
 /// A workspace whose machine came up, and that does not run all the same.

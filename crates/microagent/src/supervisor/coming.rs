@@ -1,0 +1,135 @@
+//! How the machine of a workspace comes up: it boots, with its set-up steps if they are still to be run, or goes on from a snapshot.
+
+use super::process::{Adopted, Process, Processes};
+use super::service_logs;
+use crate::boot::session::Session;
+use crate::boot::{BringUp, Parts, Start, Stopwatch};
+use crate::commands::Commands;
+use crate::commands::streams::Streams;
+use crate::network::Purpose;
+use crate::progress::Event;
+use crate::snapshot::Restoring;
+use crate::{Client, Error, RunIo, StartOptions, inject};
+use microagent_state::{Workspace, WorkspaceRecord};
+use std::sync::Arc;
+
+/// A machine that is up, with its set-up behind it.
+pub(super) struct Up {
+    pub(super) session: Session,
+    pub(super) parts: Parts,
+    /// The processes that go on in it, with the service among them, where it goes on from a snapshot.
+    pub(super) processes: Option<(Arc<Processes>, Option<Arc<Process>>)>,
+    pub(super) start: Start,
+    pub(super) rehearsed: bool,
+    pub(super) template_note: Option<String>,
+    pub(super) ready_ms: u64,
+}
+
+pub(super) fn bring_up(
+    client: &Client,
+    workspace: &Workspace,
+    record: &mut WorkspaceRecord,
+    options: &StartOptions,
+) -> Result<Up, Error> {
+    let mut watch = Stopwatch::start();
+    let (kernel, guest_init) = (Some(record.kernel_path.as_path()), record.guest_init.as_deref());
+    let parts = Parts::gather(client, Some(&record.backend), kernel, guest_init, &mut watch)?;
+    if !record.base_path.exists() {
+        return Err(Error::BaseMissing { name: record.name.to_string(), image: record.image.clone() });
+    }
+    client.progress().event(Event::Booting);
+    let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch, Purpose::Work);
+    let session = boot.bring_up(workspace, record, None);
+    boot.finish_template();
+    let session = session?;
+    client.progress().event(Event::Booted);
+    let arrival = boot.arrival();
+    let mut up = Up {
+        session,
+        parts: boot.parts,
+        processes: None,
+        start: arrival.start,
+        rehearsed: arrival.rehearsed,
+        template_note: arrival.template_note,
+        ready_ms: 0,
+    };
+    if !record.setup_complete {
+        set_up(client, &mut up.session, workspace, record, &options.interrupt, RunIo::default())?;
+    }
+    Ok(up)
+}
+
+/// Has the machine of a snapshot go on as that of the workspace. One without a machine gives its disks, and the workspace starts anew.
+pub(super) fn bring_back(
+    client: &Client,
+    workspace: &Workspace,
+    record: &mut WorkspaceRecord,
+    options: &StartOptions,
+    restoring: &Restoring,
+) -> Result<Up, Error> {
+    let is_fork = restoring.reference().workspace != record.name;
+    let wanted =
+        if is_fork { WorkspaceRecord { disposable: false, ..record.clone() } } else { restoring.record(record) };
+    // A fork was made with its disks.
+    let disks = if is_fork { None } else { Some(restoring.disks(workspace, &wanted)?) };
+    if !restoring.has_machine() {
+        disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
+        *record = wanted;
+        return bring_up(client, workspace, record, options);
+    }
+    let mut watch = Stopwatch::start();
+    let (kernel, guest_init) = (Some(wanted.kernel_path.as_path()), wanted.guest_init.as_deref());
+    let parts = Parts::gather(client, Some(&wanted.backend), kernel, guest_init, &mut watch)?;
+    let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch, Purpose::Work);
+    let mut adopted = None;
+    let session = boot.bring_back(workspace, &wanted, restoring, disks.as_ref(), |channel| {
+        let processes = Arc::new(Processes::new(channel.clone()));
+        let going_on = processes.adopt(restoring.processes(), service_logs(workspace).unwrap_or_default());
+        let requests = going_on.iter().map(Adopted::request).collect();
+        adopted = Some((processes, going_on));
+        requests
+    })?;
+    disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
+    let arrival = boot.arrival();
+    let processes = adopted.map(|(processes, going_on)| {
+        let service = processes.go_on(going_on);
+        (processes, service)
+    });
+    *record = wanted;
+    let what = format!("snapshot `{}`", restoring.reference());
+    // What it was is gone by now, so that a history that cannot be written changes nothing.
+    let _ = workspace.note(record, "restored", client.cause(Some(what)));
+    Ok(Up {
+        session,
+        parts: boot.parts,
+        processes,
+        start: arrival.start,
+        rehearsed: arrival.rehearsed,
+        template_note: arrival.template_note,
+        ready_ms: 0,
+    })
+}
+
+/// Runs the set-up steps of a workspace in its machine. What they print is kept with the workspace, and goes to `io`.
+pub(crate) fn set_up(
+    client: &Client,
+    session: &mut Session,
+    workspace: &Workspace,
+    record: &mut WorkspaceRecord,
+    interrupt: &crate::Interrupt,
+    io: RunIo,
+) -> Result<(), Error> {
+    let streams = Streams::new(io);
+    let during = record.clone();
+    let commands = Commands::new(session.machine(), &during, interrupt, None);
+    let injected = inject::inject(session.machine().channel(), workspace, None);
+    let outcome = injected.and_then(|()| commands.setup(&streams, client.progress()));
+    drop(commands);
+    let (stdout, stderr) = streams.capture();
+    workspace.store_output(&stdout.text, &stderr.text)?;
+    outcome.map_err(|error| session.explain(error, None, &during))?;
+    record.setup_complete = true;
+    workspace.store(record)?;
+    inject::forget(workspace);
+    session.entrust(record)
+}
