@@ -150,15 +150,19 @@ fn a_snapshot_of_a_workspace_at_rest_has_its_disk() {
 #[test]
 fn the_service_of_a_workspace_goes_on_in_its_copies() {
     let host = Host::new();
+    // The file is empty for the moment in which it is written.
+    let reached = |more_than: u32| {
+        let wait = "while now=$(cat /n 2>/dev/null); [ -z \"$now\" ] || [ \"$now\" -le";
+        format!("{wait} {more_than} ]; do sleep 0.1; done; echo $now")
+    };
     let service = "n=0; while true; do n=$((n+1)); echo said $n; echo $n > /n; sleep 0.2; done";
     let create = ["create", "box", "--image", crate::host::BUSYBOX, "--profile", "tiny", "--service-command", service];
     host.microagent(create).expect(0);
     host.microagent(["start", "box"]).expect(0);
-    let said: u32 = shell(&host, "box", "while [ ! -s /n ]; do sleep 0.1; done; cat /n").trim().parse().unwrap();
+    let said: u32 = shell(&host, "box", &reached(0)).trim().parse().unwrap();
     host.microagent(["snapshot", "create", "box", "serving"]).expect(0);
     host.microagent(["snapshot", "fork", "box:serving", "--name", "copy"]).expect(0);
-    let more = format!("while [ \"$(cat /n)\" -le {} ]; do sleep 0.1; done", said + 3);
-    shell(&host, "copy", &more);
+    shell(&host, "copy", &reached(said + 3));
     let logs = host.microagent(["logs", "copy"]).expect(0).text();
     assert!(logs.contains("said ") && !logs.contains("said 1\n"), "only what the copy said is in its log: {logs}");
     // When the service ends, the workspace does, as ever.

@@ -13,9 +13,10 @@ use crate::host::{BUSYBOX, Host};
 const COUNTER: &str =
     "mknod /count p && (exec 3<>/count; n=0; while read -r line <&3; do n=$((n+1)); echo $n > /n; done)";
 
-/// Has the counter of a workspace count, and says what it has come to.
+/// Has the counter of a workspace count, and says what it has come to. The file is empty for the moment in which it is written.
 const COUNT: &str = "before=$(cat /n 2>/dev/null); echo more > /count; \
-                     while [ \"$(cat /n 2>/dev/null)\" = \"$before\" ]; do sleep 0.01; done; cat /n";
+                     while now=$(cat /n 2>/dev/null); [ -z \"$now\" ] || [ \"$now\" = \"$before\" ]; do sleep 0.01; done; \
+                     echo $now";
 
 /// A workspace that runs and counts.
 fn counting(host: &Host, name: &str, arguments: &[&str]) {
