@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::time::Duration;
 
 /// Longest extended state there is: AVX-512 and AMX take 11 KiB.
 const MAX_EXTENDED_STATE: usize = 64 << 10;
@@ -45,6 +46,10 @@ pub(crate) struct StoppedThread {
 fn failed(action: &'static str) -> Error {
     Error::Trace { action, source: io::Error::last_os_error() }
 }
+
+/// How often the end of a thread that was killed is looked for, and how long it is left alone in between.
+const REAP_ATTEMPTS: u32 = 1000;
+const REAP_AGAIN: Duration = Duration::from_millis(2);
 
 impl Tracee {
     /// Stops every thread. A process that starts threads meanwhile is not one that waits.
@@ -152,8 +157,30 @@ impl Tracee {
 impl Drop for Tracee {
     fn drop(&mut self) {
         for &id in &self.threads {
-            // SAFETY: the request takes no pointers. What fails here is a process that is gone.
-            unsafe { libc::ptrace(libc::PTRACE_DETACH, id, 0, 0) };
+            // SAFETY: the request takes no pointers.
+            let detached = unsafe { libc::ptrace(libc::PTRACE_DETACH, id, 0, 0) } == 0;
+            if !detached && id != self.pid {
+                reap(id);
+            }
+        }
+    }
+}
+
+/// Takes note of the end of a thread that was killed while it was traced: until then its process has not ended for anybody. That of the
+/// leading thread is for the process's parent to take note of.
+fn reap(id: pid_t) {
+    for _ in 0..REAP_ATTEMPTS {
+        let mut status = 0;
+        // SAFETY: the status is ours to write to.
+        match unsafe { libc::waitpid(id, &raw mut status, libc::__WALL | libc::WNOHANG) } {
+            // It is about to end.
+            0 => std::thread::sleep(REAP_AGAIN),
+            waited if waited == id && libc::WIFSTOPPED(status) => {
+                // SAFETY: the request takes no pointers.
+                unsafe { libc::ptrace(libc::PTRACE_DETACH, id, 0, 0) };
+            }
+            // It has ended, and is known to have.
+            _ => return,
         }
     }
 }

@@ -10,6 +10,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How long a process that was killed may take to be gone, on a host that is very busy.
+const END: Duration = Duration::from_mins(1);
 
 const DESCRIPTOR: &str = "VICTIM_DESCRIPTOR";
 
@@ -189,6 +193,28 @@ fn a_descriptor_nobody_gives_anew_is_refused_by_name() {
     let error = victim.capture(&[]).unwrap_err();
     assert!(matches!(&error, Error::Descriptor { number: 7, what } if what.starts_with("socket:")), "{error}");
     assert_eq!(victim.ask(), "2 2 5.657 true", "and the process goes on");
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_is_captured_ends_all_the_same() {
+    for round in 0..40 {
+        let mut victim = Victim::start(&this_program());
+        victim.ask();
+        let pid = victim.child.id().cast_signed();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(50 * round));
+            rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+        });
+        // Whether that was before, after or in the middle does not matter here.
+        let _ = victim.capture(&[]);
+        let _ = killer.join().unwrap();
+        let deadline = Instant::now() + END;
+        // One whose end the tracer saw has been reaped by it.
+        while matches!(victim.child.try_wait(), Ok(None)) {
+            assert!(Instant::now() < deadline, "killed after {} us, it has not ended", 50 * round);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 #[test]

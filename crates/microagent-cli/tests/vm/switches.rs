@@ -50,7 +50,7 @@ fn a_template_is_listed_counted_and_removed() {
     }
     assert_eq!(usage["workspaces"]["count"], 0);
     let text = host.microagent(["df"]).expect(0).text();
-    assert_eq!(text.lines().count(), 7, "{text}");
+    assert_eq!(text.lines().count(), 9, "{text}");
 
     assert_eq!(host.microagent(["template", "prune"]).expect(0).text(), "Freed: 0 B\n");
     let pruned = host.microagent(["template", "prune", "--all"]).expect(0).text();
