@@ -51,6 +51,7 @@ impl Client {
     /// The snapshots of a workspace, oldest first.
     pub fn snapshots(&self, name: &Name) -> Result<Vec<SnapshotSummary>, Error> {
         self.state().find(name)?;
+        let references = self.state().layer_references()?;
         let summary = |(tag, snapshot): (Tag, Result<Snapshot, microagent_state::Error>)| {
             let empty = SnapshotSummary {
                 workspace: name.clone(),
@@ -62,7 +63,7 @@ impl Client {
                 comment: None,
                 error: None,
             };
-            let described = snapshot.and_then(|snapshot| Ok((snapshot.usage()?, snapshot)));
+            let described = snapshot.and_then(|snapshot| Ok((references.usage(&snapshot)?, snapshot)));
             match described {
                 Err(error) => SnapshotSummary { error: Some(Error::from(error).report()), ..empty },
                 Ok((usage, snapshot)) => SnapshotSummary {

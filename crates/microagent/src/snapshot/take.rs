@@ -53,7 +53,6 @@ pub(crate) struct Captured {
     /// Disks as they were; those that nobody writes to are read where they are.
     disks: Vec<(String, File)>,
     processes: Vec<ProcessPart>,
-    monotonic_ns: u64,
     secrets_purged: bool,
 }
 
@@ -125,15 +124,15 @@ impl Taking {
         };
         let disks = own_disks(self.disk.clone(), &self.record).into_iter().map(copy);
         let disks = disks.collect::<Result<_, Error>>()?;
-        Ok(Captured { taking: self, disks, processes, monotonic_ns: 0, secrets_purged })
+        Ok(Captured { taking: self, disks, processes, secrets_purged })
     }
 }
 
 impl Captured {
     /// Makes it a snapshot, of a machine that stood still for `pause`.
     pub(crate) fn publish(self, pause: Duration) -> Result<(Snapshot, Option<String>), Error> {
-        let Captured { taking, disks, processes, monotonic_ns, secrets_purged } = self;
-        let Taking { store, staged, making, shape, record, base, hello, authority, wanted, ram, note, .. } = taking;
+        let Captured { taking, disks, processes, secrets_purged } = self;
+        let Taking { store, staged, making, shape, record, base, hello, authority, wanted, ram, mut note, .. } = taking;
         let below = Below::find(&store, &record);
         let writing = staged.layers();
         // Where there was none before, what it began with, which is what every other machine of the kind does.
@@ -174,9 +173,9 @@ impl Captured {
             files: std::collections::BTreeMap::new(),
         };
         let snapshot = staged.publish(manifest)?;
-        let mut note = note;
+        // A guest that wakes is asked for its clock.
         if wanted.kind == SnapshotKind::Full
-            && let Err(error) = making.publish(engine::Frozen { hello, monotonic_ns })
+            && let Err(error) = making.publish(engine::Frozen { hello, monotonic_ns: 0 })
         {
             // It is made again when it is wanted.
             note = Some(format!("nothing is ready to be restored: {error}"));
