@@ -123,13 +123,16 @@ impl Tracee {
 
     /// The handler of every signal from 1 on. No file tells them, so the process is made to ask itself.
     pub(crate) fn signal_handlers(&self) -> Result<Vec<Handler>, Error> {
-        let before = registers(self.pid)?;
-        let handlers = (1..=SIGNALS).map(|signal| self.signal_handler(&before, signal)).collect();
-        set_registers(self.pid, &before)?;
+        // All its threads share them. Of a process that is killed meanwhile, the end of the leading thread is told only once that of the
+        // others is known, so where there are others, one of those asks: waiting for the leading one would never end.
+        let Some(&asked) = self.threads.last() else { return Err(Error::Busy) };
+        let before = registers(asked)?;
+        let handlers = (1..=SIGNALS).map(|signal| self.signal_handler(asked, &before, signal)).collect();
+        set_registers(asked, &before)?;
         handlers
     }
 
-    fn signal_handler(&self, before: &Registers, signal: u64) -> Result<Handler, Error> {
+    fn signal_handler(&self, asked: pid_t, before: &Registers, signal: u64) -> Result<Handler, Error> {
         const RT_SIGACTION: u64 = 13;
         /// Below the stack pointer, and below the 128 bytes there that belong to the interrupted function.
         const BELOW_STACK: u64 = 1024;
@@ -140,13 +143,13 @@ impl Tracee {
         // Not in a system call, so that there is none to begin again.
         asking.orig_rax = u64::MAX;
         (asking.rdi, asking.rsi, asking.rdx, asking.r10) = (signal, 0, result, 8);
-        set_registers(self.pid, &asking)?;
+        set_registers(asked, &asking)?;
         // SAFETY: the request takes no pointers.
-        if unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.pid, 0, 0) } != 0 {
+        if unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, asked, 0, 0) } != 0 {
             return Err(failed("ask for the signal handlers of"));
         }
-        wait(self.pid)?;
-        if registers(self.pid)?.rax != 0 {
+        wait(asked)?;
+        if registers(asked)?.rax != 0 {
             return Err(Error::Proc { what: "signal handlers" });
         }
         let bytes = self.read::<32>(result)?;

@@ -197,12 +197,12 @@ fn a_descriptor_nobody_gives_anew_is_refused_by_name() {
 
 #[test]
 fn a_process_that_is_killed_while_it_is_captured_ends_all_the_same() {
-    for round in 0..40 {
+    for round in 0..200 {
         let mut victim = Victim::start(&this_program());
         victim.ask();
         let pid = victim.child.id().cast_signed();
         let killer = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_micros(50 * round));
+            std::thread::sleep(Duration::from_micros(20 * round));
             rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
         });
         // Whether that was before, after or in the middle does not matter here.
@@ -211,7 +211,7 @@ fn a_process_that_is_killed_while_it_is_captured_ends_all_the_same() {
         let deadline = Instant::now() + END;
         // One whose end the tracer saw has been reaped by it.
         while matches!(victim.child.try_wait(), Ok(None)) {
-            assert!(Instant::now() < deadline, "killed after {} us, it has not ended", 50 * round);
+            assert!(Instant::now() < deadline, "killed after {} us, it has not ended", 20 * round);
             std::thread::sleep(Duration::from_millis(5));
         }
     }
