@@ -240,16 +240,17 @@ mod inherit {
 
     /// Leaves the child a descriptor, under another number, and none of those that this process inherited itself.
     pub(super) fn at(command: &mut Command, from: RawFd, to: RawFd) {
+        const FIRST: libc::c_uint = 3;
         let give = move || {
             // SAFETY: the child's descriptors are a copy of the parent's.
             let given = unsafe {
-                let given = libc::dup2(from, to);
-                libc::close_range(to.cast_unsigned() + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed());
-                given
+                libc::close_range(FIRST, u32::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed());
+                // To itself, a descriptor is not duplicated, and stays as it is.
+                if from == to { libc::fcntl(to, libc::F_SETFD, 0) } else { libc::dup2(from, to) }
             };
             if given < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
         };
-        // SAFETY: between fork and exec the closure makes two system calls.
+        // SAFETY: between fork and exec the closure makes system calls only.
         unsafe { command.pre_exec(give) };
     }
 }
