@@ -8,6 +8,9 @@ use xtask::workspace::Build;
 /// Booting the lab, and a guest in it, takes a minute when every core of the host is busy with something else.
 const DEADLINE: Duration = Duration::from_mins(4);
 
+/// The same for a machine that lives three times, one after the other.
+const LIVES_DEADLINE: Duration = Duration::from_mins(8);
+
 fn lab() -> Lab {
     Lab::prepare().unwrap().deadline(DEADLINE)
 }
@@ -56,4 +59,33 @@ fn run_boots_a_guest_on_kvm() {
     let seen = lab().capture(product.run(&["sh", "-c", "grep -o -m1 hypervisor /proc/cpuinfo; exit 7"])).unwrap();
     assert_eq!(seen.code, 7, "{}", text(&seen));
     assert_eq!(String::from_utf8_lossy(&seen.stdout), "hypervisor\n", "{}", text(&seen));
+}
+
+#[test]
+fn a_machine_on_kvm_is_written_down_and_gone_on_from() {
+    let script = r#"
+        microagent create box --image "$IMAGE" --profile tiny --backend linux-kvm --network isolated
+        microagent start box --cold
+        microagent exec box -- sh -c 'echo then > /dev/shm/file'
+        microagent snapshot create box one
+        microagent exec box -- sh -c 'echo later > /dev/shm/file'
+        microagent kill box --reason 'one machine at a time' --yes
+        microagent snapshot restore box one --yes
+        microagent exec box -- cat /dev/shm/file > restored
+        microagent kill box --reason 'one machine at a time' --yes
+        microagent snapshot fork box:one --name other
+        microagent exec other -- sh -c 'cat /dev/shm/file; hostname; date +%s' > forked
+        date +%s >> forked
+        microagent kill other --reason 'it is over' --yes
+        exec 1>&2
+        cat restored forked
+        [ "$(cat restored)" = then ]
+        { read content; read name; read there; read here; } < forked
+        [ "$content" = then ] && [ "$name" = other ] && [ $((here - there)) -le 60 ] && [ $((there - here)) -le 1 ]
+    "#;
+    let product = InLab::prepare(Build::Debug).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let script = format!("cd '{}'\n{script}", directory.path().display());
+    let seen = lab().deadline(LIVES_DEADLINE).capture(product.script(&script)).unwrap();
+    assert_eq!(seen.code, 0, "{}", text(&seen));
 }

@@ -39,6 +39,14 @@ impl InLab {
         self.command(&[&run, command].concat())
     }
 
+    /// Runs a shell script that ends at the first command that fails. `microagent` is the program there, and `$IMAGE` its image.
+    pub fn script(&self, script: &str) -> Vec<OsString> {
+        let program: Vec<_> = self.command(&[]).iter().map(|word| tool::quote(word)).collect();
+        let program = program.join(" ");
+        let script = format!("microagent() {{ {program} \"$@\"; }}\nIMAGE={IMAGE}\n{script}");
+        ["sh", "-euc", &script].map(OsString::from).into()
+    }
+
     fn command(&self, arguments: &[&str]) -> Vec<OsString> {
         let command = self.product.command(arguments);
         std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_owned).collect()
