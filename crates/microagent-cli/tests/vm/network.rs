@@ -9,6 +9,9 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
+/// Where every guest finds its gateway.
+const GATEWAY: &str = "10.43.0.1";
+
 /// An internet, where tests can make one.
 pub(crate) fn internet() -> Option<Internet> {
     match Internet::start() {
@@ -297,13 +300,24 @@ fn a_service_of_the_host_is_reached_and_nothing_else_of_it() {
         }
         heard
     });
-    let script = "import os, socket\n\
-                  s = socket.socket(socket.AF_UNIX); s.connect(os.environ['MICROAGENT_MEDIATION_2048'])\n\
-                  s.sendall(b'hello'); s.shutdown(socket.SHUT_WR); print(s.makefile().read())\n";
+    let other = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let script = format!(
+        "import os, socket\n\
+         path = os.environ['MICROAGENT_MEDIATION_2048']\n\
+         s = socket.socket(socket.AF_UNIX); s.connect(path)\n\
+         s.sendall(b'hello'); s.shutdown(socket.SHUT_WR); print(s.makefile().read())\n\
+         print([name for name in os.listdir(os.path.dirname(path)) if name.endswith('.sock')])\n\
+         for host in ['127.0.0.1', '{GATEWAY}']:\n\
+         \x20   try: socket.create_connection((host, {port}), 60); print(host)\n\
+         \x20   except OSError: print('refused')\n"
+    );
     let image = crate::host::CLIENTS;
-    let run = ["--network", "isolated", "--mediation", &target, image, "python3", "-c", script];
-    let ran = host.run_quietly(&run);
-    assert_eq!((ran.text().as_str(), served.join().unwrap().as_str()), ("answer\n", "hello"), "{}", ran.stderr);
+    let ran = host.run_quietly(&["--mediation", &target, image, "python3", "-c", &script]);
+    let expected = "answer\n['mediation-2048.sock']\nrefused\nrefused\n";
+    assert_eq!((ran.text().as_str(), served.join().unwrap().as_str()), (expected, "hello"), "{}", ran.stderr);
+    other.set_nonblocking(true).unwrap();
+    assert_eq!(other.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "another service was reached");
     let nobody = ["run", "--mediation", "2048=127.0.0.1:1", BUSYBOX, "true"];
     let refused = host.microagent(nobody);
     assert!(refused.status != 0 && refused.stderr.contains("127.0.0.1:1"), "{}", refused.stderr);

@@ -1,12 +1,13 @@
 //! What clients ask, and the answers.
 
 use super::process::{Command, Owner, Process, Processes};
-use super::{page, relay};
+use super::{Happening, page, relay};
 use crate::Error;
 use crate::plan::{check_text, environment};
 use crate::snapshot::Wanted;
 use microagent_machine::Channel;
 use microagent_machine::channel::{Call, Peer};
+use microagent_machine::engine::Killer;
 use microagent_protocol::supervisor::{
     Amendment, Answer, Ask, Because, Greeting, HttpGet, Running, Start, Taken, Usage,
 };
@@ -55,7 +56,8 @@ pub(super) struct Desk {
     pub(super) processes: Arc<Processes>,
     pub(super) running: Running,
     pub(super) phase: Mutex<Phase>,
-    pub(super) orders: Mutex<Sender<(Order, Answerer)>>,
+    pub(super) told: Sender<Happening>,
+    pub(super) killer: Killer,
     /// How many connections there have been.
     pub(super) connections: AtomicU64,
     /// How many there are.
@@ -103,6 +105,22 @@ impl Desk {
 
     pub(super) fn set_phase(&self, phase: Phase) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    /// Passes an order on to the main thread.
+    pub(super) fn order(&self, order: Order, answerer: Answerer) {
+        let is_the_end = matches!(order, Order::Kill(_) | Order::Quarantine(_));
+        if let Err(unheard) = self.told.send(Happening::Ordered(order, answerer)) {
+            let lost = || microagent_machine::Error::GuestLost.into();
+            match unheard.0 {
+                Happening::Ordered(Order::Snapshot(_, _, answerer), _) => answerer(Err(lost())),
+                Happening::Ordered(_, answerer) => answerer(Err(lost())),
+                _ => {}
+            }
+        } else if is_the_end {
+            // The main thread may be waiting for a guest that takes its time. It hears of the order before it hears of the machine's end.
+            self.killer.kill();
+        }
     }
 
     /// Fails unless the guest can do things.
@@ -320,18 +338,13 @@ impl Client<'_> {
 
     fn order(&self, order: Order) {
         let (peer, call) = (self.peer.clone(), self.call);
-        let answerer: Answerer = Box::new(move |outcome| match outcome {
-            Ok(()) => _ = peer.reply(call, &Answer::Done),
-            Err(error) => _ = peer.reply(call, &Answer::Failed(FaultReport::new(&error))),
-        });
-        let orders = self.desk.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(unheard) = orders.send((order, answerer)) {
-            let lost = || microagent_machine::Error::GuestLost.into();
-            match unheard.0 {
-                (Order::Snapshot(_, _, answerer), _) => answerer(Err(lost())),
-                (_, answerer) => answerer(Err(lost())),
-            }
-        }
+        self.desk.order(
+            order,
+            Box::new(move |outcome| match outcome {
+                Ok(()) => _ = peer.reply(call, &Answer::Done),
+                Err(error) => _ = peer.reply(call, &Answer::Failed(FaultReport::new(&error))),
+            }),
+        );
     }
 
     fn reply(&self, answer: &Answer) {

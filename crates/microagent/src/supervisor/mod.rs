@@ -208,7 +208,6 @@ impl Supervisor {
             return Err(NotStarted::new(workspace, record, error.into()));
         }
         let (told, happenings) = mpsc::channel();
-        let (orders, ordered) = mpsc::channel();
         let desk = Arc::new(Desk {
             running: Running {
                 state: String::new(),
@@ -222,13 +221,13 @@ impl Supervisor {
             channel: channel.clone(),
             processes,
             phase: Mutex::new(Phase::Running),
-            orders: Mutex::new(orders),
+            told: told.clone(),
+            killer: session.machine().killer(),
             connections: 0.into(),
             open: 0.into(),
         });
         let clients = Arc::clone(&desk);
         std::thread::spawn(move || clients.listen(&listener));
-        forward(ordered, told.clone(), |(order, answerer)| Happening::Ordered(order, answerer));
         let gone = told.clone();
         std::thread::spawn(move || {
             channel.closed();
@@ -242,11 +241,11 @@ impl Supervisor {
                 false
             }));
         }
-        let asked = told.clone();
+        let asked = Arc::clone(&desk);
         let interrupted = interrupt.listen(move |count| {
             let because = Because { actor: "signal".to_owned(), reason: None, correlation_id: None };
             let order = if count > 1 { Order::Kill(because) } else { Order::Halt(because) };
-            let _ = asked.send(Happening::Ordered(order, Box::new(|_| ())));
+            asked.order(order, Box::new(|_| ()));
         });
         let expiry = record.ttl_seconds.and_then(|ttl| Instant::now().checked_add(Duration::from_secs(ttl)));
         Ok(Supervisor {
@@ -313,20 +312,8 @@ impl Supervisor {
                 }
                 None
             }
-            Order::Kill(because) => {
-                let stopping = stopping.get_or_insert_with(Stopping::default);
-                stopping.answerers.push(answerer);
-                Some(End { phase: Phase::Stopped, cause: cause(because), error: None })
-            }
-            Order::Quarantine(because) => {
-                // First nothing more happens in there, whatever comes next.
-                let frozen = self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT);
-                self.standstill.let_die();
-                let stopping = stopping.get_or_insert_with(Stopping::default);
-                stopping.answerers.push(answerer);
-                let error = frozen.err().map(|error| Error::from(error).report());
-                Some(End { phase: Phase::Quarantined, cause: cause(because), error })
-            }
+            Order::Kill(because) => Some(end_at_once(Phase::Stopped, because, answerer, stopping)),
+            Order::Quarantine(because) => Some(end_at_once(Phase::Quarantined, because, answerer, stopping)),
             Order::Pause(because) => {
                 drop(ending::answer(answerer, self.pause(because)));
                 None
@@ -396,19 +383,10 @@ fn service_logs(workspace: &Workspace) -> Result<[Option<BoundedLog>; 2], Error>
     Ok([Some(log(workspace.stdout_log())?), Some(log(workspace.stderr_log())?)])
 }
 
-/// Passes on what comes from one sender to another, as something else.
-fn forward<A: Send + 'static, B: Send + 'static>(
-    from: Receiver<A>,
-    to: Sender<B>,
-    wrap: impl Fn(A) -> B + Send + 'static,
-) {
-    std::thread::spawn(move || {
-        for item in from {
-            if to.send(wrap(item)).is_err() {
-                return;
-            }
-        }
-    });
+/// The end of a machine that is not asked; by now it is dead or dying.
+fn end_at_once(phase: Phase, because: Because, answerer: Answerer, stopping: &mut Option<Stopping>) -> End {
+    stopping.get_or_insert_with(Stopping::default).answerers.push(answerer);
+    End { phase, cause: cause(because), error: None }
 }
 
 fn cause(because: Because) -> Cause {

@@ -4,6 +4,8 @@ use super::{counting, kill, shell};
 use crate::host::{BUSYBOX, Host};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 #[track_caller]
 fn refused(host: &Host, arguments: &[&str], code: &str) {
@@ -99,4 +101,33 @@ fn a_disk_that_is_not_the_workspaces_own_keeps_it_from_being_written_down_while_
     let taken = host.microagent(["--json", "start", "other"]).expect(1);
     assert!(taken.stderr.contains("volume"), "{}", taken.stderr);
     host.microagent(["delete", "box", "other", "--force"]).expect(0);
+}
+
+#[test]
+fn a_guest_that_never_falls_quiet_can_be_killed_all_the_while() {
+    /// Freezes the guest agent, and with it whatever it is asked.
+    const FREEZE: &str = "mkdir /frozen && mount -t cgroup2 none /frozen && mkdir /frozen/agent && \
+                          echo 1 > /frozen/agent/cgroup.procs && echo 1 > /frozen/agent/cgroup.freeze";
+    /// After this long a snapshot is one that waits for the guest. Where it is one of a slow host, it is ended in the middle.
+    const PATIENCE: Duration = Duration::from_secs(3);
+    for (how, state) in [("kill", "stopped"), ("quarantine", "quarantined")] {
+        let host = Host::new();
+        counting(&host, "box", &[]);
+        host.microagent(["exec", "box", "--detach", "--", "sh", "-c", &format!("sleep 1; {FREEZE}")]).expect(0);
+        let waiting = loop {
+            let mut command = host.command(["--json", "snapshot", "create", "box"]);
+            let mut taking = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            std::thread::sleep(PATIENCE);
+            match taking.try_wait().unwrap() {
+                // It was asked before it was frozen.
+                Some(status) => assert!(status.success()),
+                None => break taking,
+            }
+        };
+        host.microagent([how, "box", "--reason", "it does not answer", "--yes"]).expect(0);
+        let refused = waiting.wait_with_output().unwrap();
+        let why = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && why.contains("\"guest_lost\""), "{why}");
+        assert_eq!(host.microagent(["--json", "status", "box"]).expect(0).json()["phase"], state);
+    }
 }
