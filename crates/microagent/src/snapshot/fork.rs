@@ -1,6 +1,6 @@
 //! New workspaces that go on from a snapshot.
 
-use super::{BUNDLE_PREFIX, Restoring, WORKSPACE_DISK};
+use super::{Restoring, own_disks};
 use crate::clone::make_parent;
 use crate::supervisor::StartReport;
 use crate::{Client, Error, StartOptions};
@@ -121,7 +121,6 @@ impl Client {
     }
 
     fn fill_fork(&self, restoring: &Restoring, workspace: &Workspace, options: &ForkOptions) -> Result<(), Error> {
-        restoring.write_disk(WORKSPACE_DISK, &workspace.disk())?;
         let now = jiff::Timestamp::now();
         let then = &restoring.manifest().record;
         let mut record = WorkspaceRecord {
@@ -142,10 +141,11 @@ impl Client {
         }
         for disk in &mut record.disks {
             let DiskSource::Bundle { path: Some(path), .. } = &mut disk.source else { continue };
-            let copy = workspace.path().join("disks").join(format!("{}.ext4", disk.name));
-            make_parent(&copy)?;
-            restoring.write_disk(&format!("{BUNDLE_PREFIX}{}", disk.name), &copy)?;
-            *path = copy;
+            *path = workspace.path().join("disks").join(format!("{}.ext4", disk.name));
+        }
+        for (name, path, _) in own_disks(workspace.disk(), &record) {
+            make_parent(&path)?;
+            restoring.write_disk(&name, &path)?;
         }
         // One that has a machine to go on from is nothing without it.
         let goes_on = goes_on(restoring, options);

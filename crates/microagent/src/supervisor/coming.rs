@@ -3,7 +3,7 @@
 use super::process::{Adopted, Process, Processes};
 use super::service_logs;
 use crate::boot::session::Session;
-use crate::boot::{BringUp, Parts, Start, Stopwatch};
+use crate::boot::{Arrival, BringUp, Parts, Start, Stopwatch};
 use crate::commands::Commands;
 use crate::commands::streams::Streams;
 use crate::network::Purpose;
@@ -18,11 +18,21 @@ pub(super) struct Up {
     pub(super) session: Session,
     pub(super) parts: Parts,
     /// The processes that go on in it, with the service among them, where it goes on from a snapshot.
-    pub(super) processes: Option<(Arc<Processes>, Option<Arc<Process>>)>,
+    pub(super) processes: Option<GoingOn>,
     pub(super) start: Start,
     pub(super) rehearsed: bool,
     pub(super) template_note: Option<String>,
     pub(super) ready_ms: u64,
+}
+
+/// All processes of a machine, and the service among them.
+type GoingOn = (Arc<Processes>, Option<Arc<Process>>);
+
+impl Up {
+    fn new(session: Session, boot: BringUp, processes: Option<GoingOn>) -> Up {
+        let Arrival { start, rehearsed, template_note, .. } = boot.arrival();
+        Up { session, parts: boot.parts, processes, start, rehearsed, template_note, ready_ms: 0 }
+    }
 }
 
 pub(super) fn bring_up(
@@ -43,16 +53,7 @@ pub(super) fn bring_up(
     boot.finish_template();
     let session = session?;
     client.progress().event(Event::Booted);
-    let arrival = boot.arrival();
-    let mut up = Up {
-        session,
-        parts: boot.parts,
-        processes: None,
-        start: arrival.start,
-        rehearsed: arrival.rehearsed,
-        template_note: arrival.template_note,
-        ready_ms: 0,
-    };
+    let mut up = Up::new(session, boot, None);
     if !record.setup_complete {
         set_up(client, &mut up.session, workspace, record, &options.interrupt, RunIo::default())?;
     }
@@ -90,7 +91,6 @@ pub(super) fn bring_back(
         requests
     })?;
     disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
-    let arrival = boot.arrival();
     let processes = adopted.map(|(processes, going_on)| {
         let service = processes.go_on(going_on);
         (processes, service)
@@ -99,15 +99,7 @@ pub(super) fn bring_back(
     let what = format!("snapshot `{}`", restoring.reference());
     // What it was is gone by now, so that a history that cannot be written changes nothing.
     let _ = workspace.note(record, "restored", client.cause(Some(what)));
-    Ok(Up {
-        session,
-        parts: boot.parts,
-        processes,
-        start: arrival.start,
-        rehearsed: arrival.rehearsed,
-        template_note: arrival.template_note,
-        ready_ms: 0,
-    })
+    Ok(Up::new(session, boot, processes))
 }
 
 /// Runs the set-up steps of a workspace in its machine. What they print is kept with the workspace, and goes to `io`.
