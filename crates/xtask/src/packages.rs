@@ -76,6 +76,7 @@ pub const PACKAGES: &[Package] = &[
     package(Test, "iputils-ping", "iputils", "ping", "sends echo requests from there"),
     package(Test, "curl", "curl", "curl", "sends web requests from there"),
     package(Test, "nodejs", "nodejs", "node", "sends web requests through the interceptor, by HTTP/1.1 and HTTP/2"),
+    package(Test, "tshark", "wireshark-cli", "tshark", "watches the wire while a guest tries to get past its gateway"),
     package(Test, "bind9-dnsutils", "bind-utils", "dig", "asks for names from there"),
     package(Test, "rpm", "rpm-build", "rpmbuild", "makes the kernel package of a distribution with rpm"),
     package(Test, "createrepo-c", "createrepo_c", "createrepo_c", "makes a repository of that package"),
