@@ -29,7 +29,7 @@ pub(crate) enum Error {
     #[error("cannot read the configuration file `{}`", path.display())]
     ConfigUnreadable { path: PathBuf, source: io::Error },
     /// Nobody is there to say yes.
-    #[error("`{doing}` needs a confirmation, and standard input is not a terminal")]
+    #[error("`{doing}` needs a confirmation, and there is nobody to ask")]
     ConfirmationNeeded { doing: &'static str },
     /// The user said no.
     #[error("nothing was done")]

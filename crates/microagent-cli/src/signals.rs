@@ -35,6 +35,14 @@ impl Signals {
         Ok(Signals { first })
     }
 
+    /// Fails if there was one.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.first.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            signal => Err(Error::Interrupted { signal }),
+        }
+    }
+
     /// What `outcome` means in the light of the signals so far: a verb that failed after one was interrupted, whatever it says.
     pub(crate) fn judge<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         match (outcome, self.first.load(Ordering::Relaxed)) {

@@ -11,7 +11,8 @@ pub(crate) fn write(out: &mut dyn Write, header: &[&str], rows: Vec<Vec<String>>
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.to_vec());
     table.add_rows(rows);
-    if io::stdout().is_terminal() {
+    // Some terminals say that they have no columns.
+    if io::stdout().is_terminal() && table.width() > Some(0) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     for column in table.column_iter_mut() {

@@ -21,6 +21,13 @@ impl BoundedLog {
         Ok(BoundedLog { file, length: 0 })
     }
 
+    /// The log at `path`, to be gone on with; an empty one where there is none.
+    pub fn open(path: &Path) -> io::Result<BoundedLog> {
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let length = file.seek(SeekFrom::End(0))?;
+        Ok(BoundedLog { file, length })
+    }
+
     /// Adds `bytes`. Where the log would become too long, its beginning goes.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.length + bytes.len() as u64 > 2 * KEPT {

@@ -285,7 +285,9 @@ impl Fault for Error {
                 snapshot.workspace, snapshot.tag
             )),
             Error::SnapshotInUse { .. } => Some("wait for who has it".to_owned()),
-            Error::SnapshotDamaged { .. } => Some("use another snapshot, and delete this one".to_owned()),
+            Error::SnapshotDamaged { snapshot, .. } => Some(format!(
+                "use another snapshot; `microagent create --from-snapshot {snapshot} --disk-only` has its disks, if those are good"
+            )),
             Error::LayerDamaged { .. } => {
                 Some("use a snapshot that does not need it, and delete those that do".to_owned())
             }

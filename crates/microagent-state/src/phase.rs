@@ -56,7 +56,8 @@ impl Phase {
         match (self, next) {
             (_, Starting) => self.can_start(),
             // Set-up steps that fail when a workspace is made leave it to be started.
-            (Starting, Prepared)
+            // One that was to go on from a snapshot, and could not, is what it was.
+            (Starting, Prepared | Halted)
             | (Starting | Paused, Running)
             | (Running, Paused)
             | (Running | Paused, Stopping)

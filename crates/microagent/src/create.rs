@@ -99,7 +99,7 @@ impl Client {
         workspace.enter(record, Phase::Starting, self.cause(Some("set-up".to_owned())))?;
         self.progress().event(Event::Booting);
         let mut boot = BringUp::new(self, parts, wanted.templates, wanted.interrupt.clone(), watch, Purpose::SetUp);
-        let outcome = boot.bring_up(workspace, record, None).and_then(|mut session| {
+        let outcome = boot.bring_up(workspace, record, None, None).and_then(|mut session| {
             self.progress().event(Event::Booted);
             let outcome = supervisor::set_up(self, &mut session, workspace, record, &wanted.interrupt, io);
             // What a step wrote before another failed is kept: it is run again on what is there.

@@ -1,9 +1,10 @@
 //! `microagent kill`
 
 use super::Action;
-use super::transition::Target;
+use super::transition::{Target, agree};
 use crate::context::Context;
 use crate::error::Error;
+use clap::builder::NonEmptyStringValueParser;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,7 +20,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
     /// Why, for the workspace's events
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     reason: String,
     /// Do not ask; needed where nobody can answer
     #[arg(long, short)]
@@ -28,7 +29,11 @@ pub(crate) struct Args {
 
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
-        self.target.confirm(self.yes, "Kill", context)?;
+        let name = self.target.name()?;
+        let state = context.client()?.record(&name)?.phase;
+        if !self.yes && state.is_live() {
+            agree(context.format(), "kill", &format!("Kill `{name}`, which is {state}?"))?;
+        }
         self.target.change(context, |client, name| client.kill(name, self.reason.clone()))
     }
 }

@@ -11,7 +11,8 @@ Examples:
 
 /// Stop the processors of a workspace
 ///
-/// Nothing in it goes on until `resume`. Its memory stays; connections to it may not survive a long pause.
+/// Nothing in it goes on until `resume`, but for a moment when a snapshot is taken of one that has secrets. Its memory stays; connections to
+/// it may not survive a long pause.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

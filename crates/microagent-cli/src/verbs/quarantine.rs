@@ -1,11 +1,12 @@
 //! `microagent quarantine`
 
-use super::transition::Target;
+use super::transition::{Target, agree};
 use super::{Action, DONE, FOUND_WRONG, snapshot};
 use crate::context::Context;
 use crate::error::Error;
 use crate::failure;
 use crate::output::{Format, Text};
+use clap::builder::NonEmptyStringValueParser;
 use microagent::Quarantined;
 use std::io::{self, Write};
 
@@ -18,15 +19,15 @@ Exit status: 1 also when the workspace is quarantined and `--capture` could not 
 
 /// Take a workspace out of service for good
 ///
-/// Its processors are stopped before anything else, then its machine is ended; it can never be started again. Its disk, logs and events
-/// stay as they are, until it is deleted with `--force`.
+/// Its machine is ended at once; it can never be started again. Its disk, logs and events stay as they are, until it is deleted with
+/// `--force`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
     /// Why, for the workspace's events
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     reason: String,
     /// First keep its memory and disks as they are, secrets included, as a snapshot that nothing can be started from
     #[arg(long)]
@@ -42,7 +43,9 @@ pub(crate) struct Args {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let tag = self.tag.as_deref().map(snapshot::tag).transpose()?;
-        self.target.confirm(self.yes, "Quarantine", context)?;
+        if !self.yes {
+            agree(context.format(), "quarantine", &self.question(context)?)?;
+        }
         if self.capture {
             let report = context.client()?.capture_and_quarantine(&self.target.name()?, self.reason, tag)?;
             context.show(&report)?;
@@ -53,6 +56,15 @@ impl Action for Args {
             return Ok(FOUND_WRONG);
         }
         self.target.change(context, |client, name| client.quarantine(name, self.reason.clone()))
+    }
+}
+
+impl Args {
+    /// What is given up.
+    fn question(&self, context: &Context) -> Result<String, Error> {
+        let name = self.target.name()?;
+        let state = context.client()?.record(&name)?.phase;
+        Ok(format!("Quarantine `{name}`, which is {state}? It can never be started again."))
     }
 }
 

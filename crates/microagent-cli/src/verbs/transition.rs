@@ -32,14 +32,6 @@ impl Target {
         context.show(&change(&context.client()?, &name)?)?;
         Ok(super::DONE)
     }
-
-    /// Asks whether that is really meant, where somebody can answer.
-    pub(in crate::verbs) fn confirm(&self, yes: bool, what: &'static str, context: &Context) -> Result<(), Error> {
-        if yes || !context.client()?.record(&self.name()?)?.phase.is_live() {
-            return Ok(());
-        }
-        agree(context.format(), what, &format!("{what} `{}`, which is running?", self.name))
-    }
 }
 
 /// Asks a question, where somebody can answer. Fails unless the answer is yes.

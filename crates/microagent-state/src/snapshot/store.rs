@@ -104,6 +104,12 @@ impl SnapshotStore {
         }
     }
 
+    /// The same, for whoever wants its disks alone, which are in none of the small files.
+    pub fn open_disks(&self, tag: &Tag) -> Result<Snapshot, Error> {
+        self.state.find(&self.workspace)?;
+        Ok(Snapshot::new(self, self.path_of(tag), self.manifest(tag)?))
+    }
+
     /// The tags there are, in order.
     pub fn tags(&self) -> Result<Vec<Tag>, Error> {
         let entries = self.entries()?;

@@ -107,16 +107,20 @@ impl<'a> BringUp<'a> {
         self.arrival.clone()
     }
 
-    /// A machine that is this workspace's.
+    /// A machine that is this workspace's, on `disks` where they are to take the place of its own.
     pub(crate) fn bring_up(
         &mut self,
         workspace: &Workspace,
         record: &WorkspaceRecord,
+        disks: Option<&RestoredDisks>,
         limit: Limit,
     ) -> Result<Session, Error> {
         let attached = Arc::new(attach::attach(self.client, record)?);
         let outfit = Arc::new(Outfit::prepare(workspace, record, self.purpose, None)?);
-        let spec = session::spec(&self.parts, workspace, record, &attached);
+        let mut spec = session::spec(&self.parts, workspace, record, &attached);
+        if let Some(disks) = disks {
+            disks.redirect(&mut spec);
+        }
         let coming = Coming { workspace, record, spec, attached, outfit, limit };
         let mut session = self.bring_up_machine(&coming)?;
         match session.equip(record) {

@@ -13,6 +13,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The name by which the program knows that it is to run a workspace.
 pub(crate) const PROGRAM: &str = "microagent-supervisor";
@@ -72,8 +74,16 @@ pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Res
         command.spawn().map_err(|source| Error::SupervisorNotRun { program: program.clone(), source })?;
     let pid = Pid::from_child(&supervisor);
     // It is not reaped before this is dropped, so the id is its own.
-    let giving_up = options.interrupt.listen(move |_| {
-        let _ = kill_process(pid, Signal::TERM);
+    let told = Arc::new(AtomicBool::new(false));
+    let give_up = move || {
+        // Once: at the second it would not let the guest come to rest.
+        if !told.swap(true, Ordering::Relaxed) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    };
+    let giving_up = options.interrupt.listen({
+        let give_up = give_up.clone();
+        move |_| give_up()
     });
     let mut line = String::new();
     let answered = supervisor.stdout.take().map(|said| BufReader::new(said).read_line(&mut line));
@@ -84,6 +94,12 @@ pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Res
         _ => None,
     };
     match verdict {
+        // It had come up when it was told that it need not.
+        Some(StartOutcome::Started(_)) if interrupted() => {
+            give_up();
+            let _ = supervisor.wait();
+            Err(Error::Interrupted)
+        }
         Some(StartOutcome::Started(report)) => Ok(report),
         _ if interrupted() => Err(Error::Interrupted),
         Some(StartOutcome::Failed { error }) => {

@@ -176,7 +176,7 @@ impl Maintenance {
         let (kernel, guest_init) = (Some(record.kernel_path.as_path()), record.guest_init.as_deref());
         let parts = Parts::gather(client, Some(&record.backend), kernel, guest_init, &mut watch)?;
         let mut boot = BringUp::new(client, parts, Templates::On, interrupt.clone(), watch, Purpose::Maintenance);
-        let session = boot.bring_up(&workspace, &record, None);
+        let session = boot.bring_up(&workspace, &record, None, None);
         boot.finish_template();
         let session = session?;
         let killed = interrupt.kills(session.machine());

@@ -84,7 +84,7 @@ impl Run<'_> {
         let limit = self.options.timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
         let deadline = limit.map(|(deadline, _)| deadline);
         self.client.progress().event(Event::Booting);
-        let mut session = self.boot.bring_up(workspace, record, limit)?;
+        let mut session = self.boot.bring_up(workspace, record, None, limit)?;
         self.ports.clone_from(&session.lines().mappings);
         // Onlookers see the ports that are open, also where any would do.
         record.forwards.clone_from(&self.ports);

@@ -91,6 +91,11 @@ impl Client {
         })
     }
 
+    /// What one of them consists of, whether or not all of that is still what it was.
+    pub fn snapshot_manifest(&self, reference: &SnapshotRef) -> Result<Manifest, Error> {
+        Ok(self.state().snapshots(&reference.workspace).open_disks(&reference.tag)?.manifest().clone())
+    }
+
     /// Removes one of them, with what nobody else needs of it. What goes on from it stays.
     pub fn delete_snapshot(&self, reference: &SnapshotRef) -> Result<(), Error> {
         let store = self.state().snapshots(&reference.workspace);

@@ -31,6 +31,9 @@ pub struct ForkOptions {
 pub struct Forked {
     /// Its name.
     pub workspace: Name,
+    /// Where it is in its life; absent where it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<Phase>,
     /// How it was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<StartReport>,
@@ -53,11 +56,13 @@ impl Client {
             let reason = format!("it is between 1 and {}", ForkOptions::MAX);
             return Err(Error::BadOption { option: "count", value: count.to_string(), reason });
         }
-        if count > 1 && options.forwards.iter().any(|forward| forward.host_port != 0) {
-            let reason = "one port of the host leads to one workspace: use port 0".to_owned();
-            return Err(Error::BadOption { option: "publish", value: count.to_string(), reason });
+        if let Some(taken) = options.forwards.iter().find(|forward| forward.host_port != 0).filter(|_| count > 1) {
+            let reason =
+                format!("one port of the host leads to one workspace, and there are to be {count}: use port 0");
+            return Err(Error::BadOption { option: "publish", value: taken.to_string(), reason });
         }
-        let restoring = Restoring::open(self, from)?;
+        let open = if options.disk_only { Restoring::open_disks } else { Restoring::open };
+        let restoring = open(self, from)?;
         let names = self.names(&from.workspace, count, &options.names)?;
         // Until its supervisor is there, a copy looks like one whose maker has died.
         let _unswept = self.state().unswept()?;
@@ -67,8 +72,11 @@ impl Client {
             (name, made)
         });
         Ok(side_by_side(made, |(name, made)| match made.and_then(|()| self.start_fork(&restoring, &name, options)) {
-            Ok(started) => Forked { workspace: name, started, error: None },
-            Err(error) => Forked { workspace: name, started: None, error: Some(error.report()) },
+            Ok(started) => {
+                let state = started.as_ref().map_or(Phase::Prepared, |started| started.state);
+                Forked { workspace: name, state: Some(state), started, error: None }
+            }
+            Err(error) => Forked { workspace: name, state: None, started: None, error: Some(error.report()) },
         }))
     }
 
@@ -98,7 +106,7 @@ impl Client {
         name: &Name,
         options: &ForkOptions,
     ) -> Result<Option<StartReport>, Error> {
-        if !goes_on(restoring, options) {
+        if !restoring.has_machine() {
             return Ok(None);
         }
         let start = StartOptions { from_snapshot: Some(restoring.reference()), ..options.start.clone() };
@@ -148,7 +156,7 @@ impl Client {
             restoring.write_disk(&name, &path)?;
         }
         // One that has a machine to go on from is nothing without it.
-        let goes_on = goes_on(restoring, options);
+        let goes_on = restoring.has_machine();
         record.phase = if goes_on { Phase::Starting } else { Phase::Prepared };
         record.disposable = goes_on;
         workspace.store(&record)?;
@@ -164,9 +172,4 @@ fn side_by_side<T: Send, U: Send>(all: Vec<T>, act: impl Fn(T) -> U + Sync) -> V
         let threads: Vec<_> = all.into_iter().map(|one| scope.spawn(move || act(one))).collect();
         threads.into_iter().map(|thread| thread.join().expect("what is done does not panic")).collect()
     })
-}
-
-/// Whether a machine goes on, rather than that there are disks to start anew with.
-fn goes_on(restoring: &Restoring, options: &ForkOptions) -> bool {
-    restoring.has_machine() && !options.disk_only
 }

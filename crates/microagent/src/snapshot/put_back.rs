@@ -24,7 +24,7 @@ impl Client {
         self.check_restorable(&from.workspace)?;
         self.at_rest(&from.workspace, |workspace, record| {
             check(&from.workspace, record.phase)?;
-            let restoring = Restoring::open(self, from)?;
+            let restoring = Restoring::open_disks(self, from)?;
             let wanted = WorkspaceRecord {
                 updated_at: jiff::Timestamp::now(),
                 // It is still what became of it last.

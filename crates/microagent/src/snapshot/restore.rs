@@ -41,8 +41,18 @@ pub(crate) struct RestoredDisks {
 impl Restoring {
     /// Opens a snapshot that can be gone on from.
     pub(crate) fn open(client: &Client, reference: &SnapshotRef) -> Result<Restoring, Error> {
+        Restoring::of(client, reference, false)
+    }
+
+    /// Opens one whose disks are wanted, and nothing else.
+    pub(crate) fn open_disks(client: &Client, reference: &SnapshotRef) -> Result<Restoring, Error> {
+        Restoring::of(client, reference, true)
+    }
+
+    fn of(client: &Client, reference: &SnapshotRef, disks_only: bool) -> Result<Restoring, Error> {
         let kept = client.state().layers().writing()?;
-        let snapshot = client.state().snapshots(&reference.workspace).open(&reference.tag)?;
+        let store = client.state().snapshots(&reference.workspace);
+        let snapshot = if disks_only { store.open_disks(&reference.tag) } else { store.open(&reference.tag) }?;
         let manifest = snapshot.manifest();
         if manifest.kind == SnapshotKind::Forensic {
             return Err(Error::SnapshotForensic { snapshot: reference.to_string() });
@@ -56,7 +66,7 @@ impl Restoring {
                 why: format!("what its machine was cannot be read: {error}"),
             })
         };
-        let shape = manifest.machine.as_ref().map(shape).transpose()?;
+        let shape = manifest.machine.as_ref().filter(|_| !disks_only).map(shape).transpose()?;
         let base = std::fs::metadata(&manifest.base.path).ok().filter(|file| file.len() == manifest.base.bytes);
         if base.is_none() {
             let (name, image) = (reference.workspace.to_string(), manifest.record.image.clone());
@@ -116,8 +126,9 @@ impl Restoring {
         make_parent(&disks.directory.join(RESTORING))?;
         for (name, path, _) in own_disks(workspace.disk(), record) {
             let new = disks.directory.join(&name);
+            // Before it is there: what a full disk leaves of it goes, too.
+            disks.moves.push((new.clone(), path));
             self.write_disk(&name, &new)?;
-            disks.moves.push((new, path));
         }
         Ok(disks)
     }

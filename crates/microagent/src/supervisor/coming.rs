@@ -8,8 +8,9 @@ use crate::commands::Commands;
 use crate::commands::streams::Streams;
 use crate::network::Purpose;
 use crate::progress::Event;
-use crate::snapshot::Restoring;
+use crate::snapshot::{RestoredDisks, Restoring};
 use crate::{Client, Error, RunIo, StartOptions, inject};
+use microagent_machine::log::BoundedLog;
 use microagent_state::{Workspace, WorkspaceRecord};
 use std::sync::Arc;
 
@@ -35,11 +36,13 @@ impl Up {
     }
 }
 
+/// Has the machine of the workspace come up, on `disks` if they are to take the place of its own.
 pub(super) fn bring_up(
     client: &Client,
     workspace: &Workspace,
-    record: &mut WorkspaceRecord,
+    record: &WorkspaceRecord,
     options: &StartOptions,
+    disks: Option<&RestoredDisks>,
 ) -> Result<Up, Error> {
     let mut watch = Stopwatch::start();
     let (kernel, guest_init) = (Some(record.kernel_path.as_path()), record.guest_init.as_deref());
@@ -49,18 +52,15 @@ pub(super) fn bring_up(
     }
     client.progress().event(Event::Booting);
     let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch, Purpose::Work);
-    let session = boot.bring_up(workspace, record, None);
+    let session = boot.bring_up(workspace, record, disks, None);
     boot.finish_template();
     let session = session?;
     client.progress().event(Event::Booted);
-    let mut up = Up::new(session, boot, None);
-    if !record.setup_complete {
-        set_up(client, &mut up.session, workspace, record, &options.interrupt, RunIo::default())?;
-    }
-    Ok(up)
+    Ok(Up::new(session, boot, None))
 }
 
-/// Has the machine of a snapshot go on as that of the workspace. One without a machine gives its disks, and the workspace starts anew.
+/// Has the machine of a snapshot go on as that of the workspace. One without a machine gives its disks, and the workspace starts anew. When
+/// this fails, the workspace is what it was.
 pub(super) fn bring_back(
     client: &Client,
     workspace: &Workspace,
@@ -73,32 +73,44 @@ pub(super) fn bring_back(
         if is_fork { WorkspaceRecord { disposable: false, ..record.clone() } } else { restoring.record(record) };
     // A fork was made with its disks.
     let disks = if is_fork { None } else { Some(restoring.disks(workspace, &wanted)?) };
-    if !restoring.has_machine() {
-        disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
-        *record = wanted;
-        return bring_up(client, workspace, record, options);
-    }
-    let mut watch = Stopwatch::start();
-    let (kernel, guest_init) = (Some(wanted.kernel_path.as_path()), wanted.guest_init.as_deref());
-    let parts = Parts::gather(client, Some(&wanted.backend), kernel, guest_init, &mut watch)?;
-    let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch, Purpose::Work);
-    let mut adopted = None;
-    let session = boot.bring_back(workspace, &wanted, restoring, disks.as_ref(), |channel| {
-        let processes = Arc::new(Processes::new(channel.clone()));
-        let going_on = processes.adopt(restoring.processes(), service_logs(workspace).unwrap_or_default());
-        let requests = going_on.iter().map(Adopted::request).collect();
-        adopted = Some((processes, going_on));
-        requests
-    })?;
+    let up = if restoring.has_machine() {
+        go_on(client, workspace, &wanted, options, restoring, disks.as_ref())
+    } else {
+        bring_up(client, workspace, &wanted, options, disks.as_ref())
+    }?;
     disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
-    let processes = adopted.map(|(processes, going_on)| {
-        let service = processes.go_on(going_on);
-        (processes, service)
-    });
     *record = wanted;
     let what = format!("snapshot `{}`", restoring.reference());
     // What it was is gone by now, so that a history that cannot be written changes nothing.
     let _ = workspace.note(record, "restored", client.cause(Some(what)));
+    Ok(up)
+}
+
+fn go_on(
+    client: &Client,
+    workspace: &Workspace,
+    record: &WorkspaceRecord,
+    options: &StartOptions,
+    restoring: &Restoring,
+    disks: Option<&RestoredDisks>,
+) -> Result<Up, Error> {
+    let mut watch = Stopwatch::start();
+    let (kernel, guest_init) = (Some(record.kernel_path.as_path()), record.guest_init.as_deref());
+    let parts = Parts::gather(client, Some(&record.backend), kernel, guest_init, &mut watch)?;
+    let mut boot = BringUp::new(client, parts, options.templates, options.interrupt.clone(), watch, Purpose::Work);
+    let mut adopted = None;
+    let session = boot.bring_back(workspace, record, restoring, disks, |channel| {
+        let processes = Arc::new(Processes::new(channel.clone()));
+        let logs = service_logs(workspace, BoundedLog::open).unwrap_or_default();
+        let going_on = processes.adopt(restoring.processes(), logs);
+        let requests = going_on.iter().map(Adopted::request).collect();
+        adopted = Some((processes, going_on));
+        requests
+    })?;
+    let processes = adopted.map(|(processes, going_on)| {
+        let service = processes.go_on(going_on);
+        (processes, service)
+    });
     Ok(Up::new(session, boot, processes))
 }
 

@@ -297,7 +297,7 @@ impl Client<'_> {
 
     /// The way to the guest, if it can be asked. The streams of the client's call are open by then: they end with a refusal.
     fn guest(&self) -> Result<&Channel, Error> {
-        self.desk.check_running("reach its files")?;
+        self.desk.check_running("reach the files of")?;
         Ok(&self.desk.channel)
     }
 

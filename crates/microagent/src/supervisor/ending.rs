@@ -39,6 +39,18 @@ pub(super) struct Stopping {
     goal: Option<End>,
 }
 
+impl Stopping {
+    /// The quarantine that is the goal, if it is.
+    pub(super) fn quarantine(&mut self) -> Option<End> {
+        self.goal.take_if(|goal| goal.phase == Phase::Quarantined)
+    }
+
+    /// An end that comes whatever is asked from now on.
+    pub(super) fn to(goal: End) -> Stopping {
+        Stopping { answerers: Vec::new(), goal: Some(goal) }
+    }
+}
+
 impl Supervisor {
     /// Begins to end the machine cleanly, unless that is under way.
     pub(super) fn stop(&mut self, cause: Cause, phase: Phase, stopping: &mut Option<Stopping>) {
@@ -58,7 +70,7 @@ impl Supervisor {
         self.note_failure(|supervisor| {
             supervisor.workspace.enter(&mut supervisor.record, Phase::Stopping, goal.cause.clone())
         });
-        *stopping = Some(Stopping { answerers: Vec::new(), goal: Some(goal) });
+        *stopping = Some(Stopping::to(goal));
         let channel = self.session.machine().channel().clone();
         let (told, signal) = (self.told.clone(), number(&self.record.stop_signal).unwrap_or(SIGTERM));
         let (service, processes) = (self.service.clone(), std::sync::Arc::clone(&self.desk.processes));
@@ -125,6 +137,9 @@ impl Supervisor {
     /// The machine has ended by itself; or was asked to, and powered off before the guest had said that it is at rest.
     pub(super) fn machine_gone(&mut self, stopping: &mut Option<Stopping>) -> End {
         let error = self.session.explain(microagent_machine::Error::GuestLost.into(), None, &self.record);
+        if let Some(quarantine) = stopping.as_mut().and_then(Stopping::quarantine) {
+            return quarantine;
+        }
         if error.is_power_off() {
             if let Some(goal) = stopping.as_mut().and_then(|stopping| stopping.goal.take()) {
                 return goal;

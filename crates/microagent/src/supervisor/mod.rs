@@ -23,17 +23,19 @@ use crate::boot::session::Session;
 use crate::boot::{Parts, Start};
 use crate::plan::environment;
 use crate::snapshot::Restoring;
-use crate::{Client, Error, StartOptions};
+use crate::{Client, Error, RunIo, StartOptions};
 pub(crate) use coming::set_up;
 use coming::{Up, bring_back, bring_up};
 use desk::{Answerer, Desk, Order, TakenAnswerer};
 use ending::{End, Stopping};
 use microagent_machine::log::BoundedLog;
 use microagent_protocol::supervisor::{Amendment, Because, Ending, Running};
+use microagent_state::snapshot::SnapshotKind;
 use microagent_state::{Cause, Name, Phase, Workspace, WorkspaceRecord};
 use process::{Command, Owner, Process, Processes};
 use serde::{Deserialize, Serialize};
 use standstill::{Published, Standstill};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -98,21 +100,31 @@ pub(crate) fn serve(
     if !record.phase.can_start() {
         return Err(Error::WrongState { name: name.to_string(), state: record.phase, doing: "start" });
     }
+    let was = record.clone();
     record.session = Some(new_session()?);
     workspace.enter(&mut record, Phase::Starting, client.cause(options.reason.clone()))?;
     let brought = match &restoring {
         Some(restoring) => bring_back(client, &workspace, &mut record, options, restoring),
-        None => bring_up(client, &workspace, &mut record, options),
+        None => bring_up(client, &workspace, &record, options, None),
     };
-    let mut machine = match brought {
-        Ok(machine) => machine,
+    let mut machine = match (brought, &restoring) {
+        (Ok(machine), _) => machine,
         // A copy that did not come to go on is nothing.
-        Err(error) if record.disposable && restoring.is_some() => {
+        (Err(error), Some(_)) if record.disposable => {
             let _ = workspace.remove();
             return Err(error);
         }
-        Err(error) => return Err(failed(&workspace, &mut record, error)),
+        (Err(error), Some(restoring)) => return Err(as_it_was(&workspace, &was, restoring, error)),
+        (Err(error), None) => return Err(failed(&workspace, &mut record, error)),
     };
+    // Nobody waits for this workspace's end to have layers removed.
+    drop(restoring);
+    if !record.setup_complete
+        && let Err(error) =
+            set_up(client, &mut machine.session, &workspace, &mut record, &options.interrupt, RunIo::default())
+    {
+        return Err(failed(&workspace, &mut record, error));
+    }
     machine.ready_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     match Supervisor::start(client, workspace, record, machine, &options.interrupt) {
         Ok(supervisor) => {
@@ -136,6 +148,14 @@ fn new_session() -> Result<String, Error> {
 fn failed(workspace: &Workspace, record: &mut WorkspaceRecord, error: Error) -> Error {
     record.error = Some(error.report());
     let _ = workspace.enter(record, Phase::Failed, Cause::of("supervisor").because("the start failed"));
+    error
+}
+
+/// Records that a workspace did not go on from a snapshot, and is what it was before.
+fn as_it_was(workspace: &Workspace, was: &WorkspaceRecord, restoring: &Restoring, error: Error) -> Error {
+    let mut record = WorkspaceRecord { phase: Phase::Starting, ..was.clone() };
+    let why = format!("it did not go on from snapshot `{}`: {}", restoring.reference(), error.report().message);
+    let _ = workspace.enter(&mut record, was.phase, Cause::of("supervisor").because(why));
     error
 }
 
@@ -275,10 +295,7 @@ impl Supervisor {
                 Some(Happening::MachineGone) => Some(self.machine_gone(&mut stopping)),
                 Some(Happening::ServiceEnded(ending)) => self.service_ended(ending, &mut stopping),
                 Some(Happening::AtRest(outcome)) => Some(self.at_rest(outcome, &mut stopping)),
-                Some(Happening::Published(published, answerer)) => {
-                    self.published(*published, answerer);
-                    None
-                }
+                Some(Happening::Published(published, answerer)) => self.published(*published, answerer, &mut stopping),
             };
             if let Some(end) = end {
                 return self.finish(end, stopping);
@@ -321,6 +338,9 @@ impl Supervisor {
             Order::Resume(because) => {
                 drop(ending::answer(answerer, self.resume(because)));
                 None
+            }
+            Order::Snapshot(wanted, because, answerer) if wanted.kind == SnapshotKind::Forensic => {
+                self.snapshot_as_evidence(wanted, because, answerer, stopping)
             }
             Order::Snapshot(wanted, because, answerer) => {
                 self.snapshot(wanted, because, answerer);
@@ -367,7 +387,7 @@ fn start_service(
         tty: None,
         stdin: None,
         clients: [None, None],
-        logs: service_logs(workspace)?,
+        logs: service_logs(workspace, BoundedLog::create)?,
         timeout: None,
         owner: Owner::Workspace,
     };
@@ -375,18 +395,22 @@ fn start_service(
 }
 
 /// Where what the service says is kept.
-fn service_logs(workspace: &Workspace) -> Result<[Option<BoundedLog>; 2], Error> {
+fn service_logs(
+    workspace: &Workspace,
+    open: impl Fn(&Path) -> std::io::Result<BoundedLog>,
+) -> Result<[Option<BoundedLog>; 2], Error> {
     let log = |path: std::path::PathBuf| {
-        let created = BoundedLog::create(&path);
-        created.map_err(microagent_state::Error::io("write", &path)).map_err(Error::from)
+        let opened = open(&path);
+        opened.map_err(microagent_state::Error::io("write", &path)).map_err(Error::from)
     };
     Ok([Some(log(workspace.stdout_log())?), Some(log(workspace.stderr_log())?)])
 }
 
-/// The end of a machine that is not asked; by now it is dead or dying.
+/// The end of a machine that is not asked; by now it is dead or dying. One that was taken out of service stays so.
 fn end_at_once(phase: Phase, because: Because, answerer: Answerer, stopping: &mut Option<Stopping>) -> End {
-    stopping.get_or_insert_with(Stopping::default).answerers.push(answerer);
-    End { phase, cause: cause(because), error: None }
+    let stopping = stopping.get_or_insert_with(Stopping::default);
+    stopping.answerers.push(answerer);
+    stopping.quarantine().unwrap_or(End { phase, cause: cause(because), error: None })
 }
 
 fn cause(because: Because) -> Cause {

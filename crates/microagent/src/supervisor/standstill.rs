@@ -5,12 +5,12 @@
 //! then. It cannot be written down, because whoever goes on from that would meet it in the middle of a word.
 
 use super::desk::TakenAnswerer;
+use super::ending::{End, Stopping};
 use super::{Happening, PAUSE_LIMIT, Supervisor, cause};
 use crate::Error;
 use crate::snapshot::{Captured, Taking, Wanted};
 use microagent_machine::channel::{Held, Input};
 use microagent_protocol::supervisor::{Because, Taken};
-use microagent_state::snapshot::SnapshotKind;
 use microagent_state::{Cause, Phase};
 use std::io::Write;
 use std::thread::JoinHandle;
@@ -74,7 +74,15 @@ impl Supervisor {
             return Err(error.into());
         }
         self.standstill.held = held;
-        Ok(self.workspace.enter(&mut self.record, Phase::Paused, cause(because))?)
+        let entered = self.workspace.enter(&mut self.record, Phase::Paused, cause(because));
+        if entered.is_err() {
+            // It is not on record that it stands still, so it does not.
+            self.record.phase = Phase::Running;
+            let _ = self.workspace.store(&self.record);
+            self.go_on()?;
+            self.desk.set_phase(Phase::Running);
+        }
+        Ok(entered?)
     }
 
     pub(super) fn resume(&mut self, because: Because) -> Result<(), Error> {
@@ -120,10 +128,20 @@ impl Supervisor {
         let was = self.desk.phase();
         let taken = self.take(was, wanted);
         let given_back = if self.desk.phase() == Phase::Running { self.give_back() } else { None };
-        let (captured, pause) = match taken {
-            Ok(taken) => taken,
-            Err(error) => return answerer(Err(error)),
-        };
+        match taken {
+            Ok((captured, pause)) => self.publish(captured, pause, given_back, because, answerer),
+            Err(error) => answerer(Err(error)),
+        }
+    }
+
+    fn publish(
+        &mut self,
+        captured: Captured,
+        pause: Duration,
+        given_back: Option<JoinHandle<()>>,
+        because: Because,
+        answerer: TakenAnswerer,
+    ) {
         let told = self.told.clone();
         let publishing = std::thread::spawn(move || {
             let outcome = captured.publish(pause).map(|(snapshot, note)| Taken {
@@ -140,16 +158,20 @@ impl Supervisor {
         self.standstill.publishing.push(publishing);
     }
 
+    /// Fails unless the machine is there, and not on its way down.
+    fn check_writable_down(&self) -> Result<(), Error> {
+        match self.desk.phase() {
+            Phase::Running | Phase::Paused => Ok(()),
+            state => {
+                let name = self.record.name.to_string();
+                Err(Error::WrongState { name, state, doing: "take a snapshot of" })
+            }
+        }
+    }
+
     fn take(&mut self, was: Phase, wanted: Wanted) -> Result<(Captured, Duration), Error> {
-        if !matches!(was, Phase::Running | Phase::Paused) {
-            let name = self.record.name.to_string();
-            return Err(Error::WrongState { name, state: was, doing: "take a snapshot of" });
-        }
-        let is_forensic = wanted.kind == SnapshotKind::Forensic;
+        self.check_writable_down()?;
         let taking = Taking::prepare(&self.client, &self.parts, &self.workspace, &self.record, &self.session, wanted)?;
-        if is_forensic {
-            return self.take_evidence(taking);
-        }
         let quiet = self.fall_quiet(was);
         // Whatever comes of it, a workspace that runs goes on, and one that is paused stands still.
         let begun = Instant::now();
@@ -189,32 +211,74 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Writes the machine down as it is, and leaves it standing.
-    fn take_evidence(&mut self, taking: Taking) -> Result<(Captured, Duration), Error> {
+    /// Writes the machine down as it is, and takes the workspace out of service, whatever comes of that and whatever is asked meanwhile. Whoever
+    /// asked is answered then.
+    pub(super) fn snapshot_as_evidence(
+        &mut self,
+        wanted: Wanted,
+        because: Because,
+        answerer: TakenAnswerer,
+        stopping: &mut Option<Stopping>,
+    ) -> Option<End> {
+        if let Err(error) = self.check_writable_down() {
+            answerer(Err(error));
+            return None;
+        }
+        let goal = End { phase: Phase::Quarantined, cause: cause(because.clone()), error: None };
+        let taken = self.take_evidence(wanted);
+        // Nobody has it go on from here.
+        self.desk.set_phase(Phase::Stopping);
+        let note = Cause::of("supervisor").because("it is evidence");
+        self.note_failure(|supervisor| supervisor.workspace.enter(&mut supervisor.record, Phase::Stopping, note));
+        match taken {
+            Ok((captured, pause)) => {
+                *stopping = Some(Stopping::to(goal));
+                self.publish(captured, pause, None, because, answerer);
+                None
+            }
+            Err(error) => {
+                let stopping = stopping.get_or_insert_with(Stopping::default);
+                stopping.answerers.push(Box::new(move |_| answerer(Err(error))));
+                Some(goal)
+            }
+        }
+    }
+
+    fn take_evidence(&mut self, wanted: Wanted) -> Result<(Captured, Duration), Error> {
+        let taking = Taking::prepare(&self.client, &self.parts, &self.workspace, &self.record, &self.session, wanted);
         let begun = Instant::now();
         self.session.machine_mut().pause(Instant::now() + PAUSE_LIMIT)?;
-        if self.desk.phase() == Phase::Running {
-            // It is so from now on, whoever asked and whatever they do next.
-            self.desk.set_phase(Phase::Paused);
-            let because = Cause::of("supervisor").because("it is evidence");
-            self.note_failure(|supervisor| supervisor.workspace.enter(&mut supervisor.record, Phase::Paused, because));
-        }
         let processes = self.desk.processes.parts(self.service.as_deref());
         let purged = !self.session.outfit().has_secrets();
         let captured =
-            taking.capture(&self.parts, &mut self.session, processes, purged, Instant::now() + PAUSE_LIMIT)?;
+            taking?.capture(&self.parts, &mut self.session, processes, purged, Instant::now() + PAUSE_LIMIT)?;
         Ok((captured, begun.elapsed()))
     }
 
-    /// Writes down that a snapshot is there, and tells whoever asked for it.
-    pub(super) fn published(&mut self, published: Published, answerer: TakenAnswerer) {
+    /// Writes down that a snapshot is there, and tells whoever asked for it; where it was evidence, when the workspace is out of service.
+    pub(super) fn published(
+        &mut self,
+        published: Published,
+        answerer: TakenAnswerer,
+        stopping: &mut Option<Stopping>,
+    ) -> Option<End> {
         let Published { outcome, because } = published;
         if let Ok(taken) = &outcome {
             let what = format!("snapshot `{}`", taken.tag);
             let because = Because { reason: because.reason.or(Some(what)), ..because };
             self.note_failure(|supervisor| supervisor.workspace.note(&supervisor.record, "snapshot", cause(because)));
         }
-        answerer(outcome);
+        let Some(stopping) = stopping else {
+            answerer(outcome);
+            return None;
+        };
+        let end = stopping.quarantine();
+        if end.is_some() {
+            stopping.answerers.push(Box::new(move |_| answerer(outcome)));
+        } else {
+            answerer(outcome);
+        }
+        end
     }
 
     /// Waits for snapshots that are being written.
@@ -224,7 +288,7 @@ impl Supervisor {
         }
         while let Ok(happening) = self.happenings.try_recv() {
             if let Happening::Published(published, answerer) = happening {
-                self.published(*published, answerer);
+                self.published(*published, answerer, &mut None);
             }
         }
     }

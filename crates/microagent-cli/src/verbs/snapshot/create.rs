@@ -1,13 +1,15 @@
 //! `microagent snapshot create`
 
+use super::target::reference;
 use super::{Action, DONE, kind};
 use crate::completion;
 use crate::context::{Context, workspace_name};
 use crate::error::Error;
 use crate::output::{Text, labelled};
 use crate::quantity;
+use crate::signals::Signals;
 use clap_complete::ArgValueCandidates;
-use microagent::{SnapshotOptions, SnapshotReport};
+use microagent::{SnapshotOptions, SnapshotRef, SnapshotReport};
 use std::io::{self, Write};
 
 const EXAMPLES: &str = "\
@@ -23,7 +25,7 @@ Examples:
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Name of the workspace
+    /// Name of the workspace, or workspace and tag as `NAME:TAG`
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(completion::workspaces))]
     name: String,
     /// What the snapshot is to be called [default: made of the time]
@@ -42,9 +44,24 @@ pub(super) struct Args {
 
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
-        let name = workspace_name(&self.name)?;
-        let options = SnapshotOptions { tag: self.positional.or(self.tag), comment: self.comment, reason: self.reason };
-        context.show(&context.client()?.snapshot(&name, &options)?)?;
+        let given = self.positional.or(self.tag);
+        let (name, tag) = match given {
+            None if self.name.contains(':') => {
+                let SnapshotRef { workspace, tag } = reference(&self.name)?;
+                (workspace, Some(tag.to_string()))
+            }
+            given => (workspace_name(&self.name)?, given),
+        };
+        let options = SnapshotOptions { tag, comment: self.comment, reason: self.reason };
+        // It is the supervisor that takes it, and it takes no time.
+        let signals = Signals::watch(|| {
+            let _ = writeln!(
+                anstream::stderr(),
+                "the snapshot is finished first; a third signal ends this command, and not the snapshot"
+            );
+        })?;
+        let taken = context.client()?.snapshot(&name, &options).map_err(Error::from);
+        context.show(&signals.judge(taken)?)?;
         Ok(DONE)
     }
 }

@@ -10,7 +10,7 @@ use crate::signals::Signals;
 use crate::{failure, table};
 use clap::ArgAction;
 use clap_complete::ArgValueCandidates;
-use microagent::{FaultReport, ForkOptions, Forked, ForwardRecord, Name, Phase, StartOptions, parse_forward};
+use microagent::{FaultReport, ForkOptions, Forked, ForwardRecord, Name, StartOptions, parse_forward};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -36,7 +36,8 @@ pub(super) struct Args {
     /// How many there are to be
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: usize,
-    /// Name of the one, or what those of several are made of: PREFIX-1, PREFIX-2, ... [default: made of the snapshot's]
+    /// Name of the one, or what those of several are made of: PREFIX-1, PREFIX-2, ...
+    /// [default: WORKSPACE-fork-N]
     #[arg(long, value_name = "PREFIX")]
     name: Option<String>,
     /// Forward a TCP port of this host into each; with several, port 0 takes one that is free; repeatable
@@ -75,7 +76,11 @@ impl Action for Args {
         if context.format() == Format::Text {
             failed.iter().try_for_each(|report| failure::show(report, Format::Text))?;
         }
-        Ok(if failed.is_empty() { DONE } else { FOUND_WRONG })
+        if !failed.is_empty() {
+            signals.check()?;
+            return Ok(FOUND_WRONG);
+        }
+        Ok(DONE)
     }
 }
 
@@ -110,11 +115,7 @@ impl Text for Forks {
 }
 
 fn cells(fork: &Forked) -> Vec<String> {
-    let state = match (&fork.error, &fork.started) {
-        (Some(_), _) => "not started".to_owned(),
-        (None, Some(started)) => started.state.to_string(),
-        (None, None) => Phase::Prepared.to_string(),
-    };
+    let state = fork.state.map_or("not started".to_owned(), |state| state.to_string());
     let ready = fork.started.as_ref().map(|started| format!("{} ms", started.ready_ms));
     vec![fork.workspace.to_string(), state, ready.unwrap_or_default()]
 }

@@ -57,6 +57,6 @@ fn cells(snapshot: &SnapshotSummary) -> Vec<String> {
         snapshot.created_at.map(|time| time.to_string()).unwrap_or_default(),
         quantity::bytes(snapshot.bytes),
         quantity::bytes(snapshot.shared_bytes),
-        said.unwrap_or_default(),
+        said.unwrap_or_default().replace('\n', " "),
     ]
 }

@@ -68,11 +68,11 @@ impl OriginArgs {
         let signals = Signals::watch(move || interrupt.stop())?;
         let forks = signals.judge(context.client()?.fork(snapshot, &options).map_err(Error::from))?;
         for fork in forks {
-            let Forked { workspace, started, error } = fork;
+            let Forked { workspace, state, started, error } = fork;
             if let Some(report) = error {
                 return signals.judge(Err(microagent::Error::Supervisor(Box::new(report)).into()));
             }
-            let state = started.as_ref().map_or(Phase::Prepared, |started| started.state);
+            let state = state.unwrap_or(Phase::Prepared);
             context.show(&Made { workspace: workspace.to_string(), state, from: snapshot.clone(), started })?;
         }
         Ok(DONE)

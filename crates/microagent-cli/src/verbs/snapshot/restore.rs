@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::output::{Text, labelled};
 use crate::signals::Signals;
 use crate::verbs::transition::agree;
-use microagent::{Client, Phase, SnapshotDetails, SnapshotKind, SnapshotRef, StartOptions, StartReport};
+use microagent::{Client, Name, Phase, SnapshotKind, SnapshotManifest, SnapshotRef, StartOptions, StartReport};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -19,7 +19,8 @@ Examples:
 
 /// Return to a snapshot
 ///
-/// The workspace has to be at rest. What was written to its disks since is lost. With a snapshot that was taken while it ran, it runs
+/// The workspace has to be at rest. What was written to its disks since is lost, and its settings are those of then, but for its restart
+/// policy. With a snapshot that was taken while it ran, it runs
 /// afterwards, with the processes of then, as after `start --from-snapshot`; with one of its disks it stays at rest.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -43,16 +44,20 @@ impl Action for Args {
         let client = context.client()?;
         // Nobody is asked about what cannot be done.
         client.check_restorable(&reference.workspace)?;
-        let snapshot = client.inspect_snapshot(&reference)?;
-        if snapshot.manifest.kind == SnapshotKind::Forensic {
+        let manifest = if self.disk_only {
+            client.snapshot_manifest(&reference)?
+        } else {
+            client.inspect_snapshot(&reference)?.manifest
+        };
+        if manifest.kind == SnapshotKind::Forensic {
             return Err(microagent::Error::SnapshotForensic { snapshot: reference.to_string() }.into());
         }
         if !self.yes {
-            agree(context.format(), "snapshot restore", &question(&reference, &snapshot))?;
+            agree(context.format(), "snapshot restore", &question(&reference, &manifest))?;
         }
-        let restored = if self.disk_only || snapshot.manifest.kind == SnapshotKind::Disk {
+        let restored = if self.disk_only || manifest.kind == SnapshotKind::Disk {
             let restored = client.restore_disks(&reference, self.reason.clone())?;
-            Restored { snapshot: reference, state: restored.state, started: None }
+            Restored { workspace: restored.workspace, snapshot: reference, state: restored.state, started: None }
         } else {
             self.start(context, &client, reference)?
         };
@@ -73,21 +78,27 @@ impl Args {
         let interrupt = options.interrupt.clone();
         let signals = Signals::watch(move || interrupt.stop())?;
         let report = signals.judge(client.start(&reference.workspace, &options).map_err(Error::from))?;
-        Ok(Restored { snapshot: reference, state: report.state, started: Some(report) })
+        Ok(Restored {
+            workspace: report.workspace.clone(),
+            snapshot: reference,
+            state: report.state,
+            started: Some(report),
+        })
     }
 }
 
 /// What is lost.
-fn question(reference: &SnapshotRef, snapshot: &SnapshotDetails) -> String {
-    let since = snapshot.manifest.created_at;
+fn question(reference: &SnapshotRef, manifest: &SnapshotManifest) -> String {
+    let since = manifest.created_at;
     format!(
-        "Return `{}` to `{}`? What was written to its disks since {since} is lost.",
+        "Return `{}` to `{}`? What was written to its disks since {since} is lost, and its settings are those of then.",
         reference.workspace, reference.tag
     )
 }
 
 #[derive(Serialize)]
 struct Restored {
+    workspace: Name,
     snapshot: SnapshotRef,
     state: Phase,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +110,7 @@ impl Text for Restored {
         labelled(
             out,
             &[
-                ("Workspace", self.snapshot.workspace.to_string()),
+                ("Workspace", self.workspace.to_string()),
                 ("State", self.state.to_string()),
                 ("From", self.snapshot.to_string()),
             ],

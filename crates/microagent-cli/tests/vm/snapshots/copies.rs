@@ -29,6 +29,8 @@ fn every_copy_goes_on_from_the_same_value_as_somebody_of_its_own() {
     let host = Host::new();
     counting(&host, "box", &[]);
     assert_eq!([count(&host, "box"), count(&host, "box"), count(&host, "box")], [1, 2, 3]);
+    // Whatever the clock was, it is right afterwards.
+    shell(&host, "box", "date -s @1000000000");
     let report = host.microagent(["--json", "snapshot", "create", "box", "three"]).expect(0).json();
     assert!(report["pause_ms"].as_f64().is_some_and(|pause| pause > 0.0), "{report}");
     assert_eq!(count(&host, "box"), 4, "the parent goes on");
@@ -174,4 +176,19 @@ fn the_service_of_a_workspace_goes_on_in_its_copies() {
     assert!(phase == "failed" || phase == "stopped", "{phase}");
     shell(&host, "box", "true");
     host.microagent(["delete", "box", "copy", "--force"]).expect(0);
+}
+
+#[test]
+fn what_a_deleted_snapshot_took_is_free_while_what_went_on_from_it_runs() {
+    let host = Host::new();
+    counting(&host, "box", &[]);
+    host.microagent(["snapshot", "create", "box", "one"]).expect(0);
+    host.microagent(["create", "copy", "--from-snapshot", "box:one"]).expect(0);
+    host.microagent(["delete", "box", "--force"]).expect(0);
+    host.microagent(["gc"]).expect(0);
+    let layers = std::fs::read_dir(host.state().join("layers")).unwrap().flatten();
+    let left: Vec<_> = layers.map(|layer| layer.file_name()).filter(|name| name != ".lock").collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(count(&host, "copy"), 1);
+    host.microagent(["delete", "copy", "--force"]).expect(0);
 }

@@ -58,9 +58,13 @@ fn what_does_not_fit_is_refused_by_name_and_harms_nothing() {
     let whole = fs::read(&state).unwrap();
     fs::write(&state, &whole[..whole.len() / 2]).unwrap();
     refused(&host, &restore, "snapshot_damaged");
+    // Its disks are as good as ever.
+    host.microagent(["create", "disks", "--from-snapshot", "box:one", "--disk-only"]).expect(0);
+    host.microagent(["delete", "disks", "--force"]).expect(0);
     fs::write(&state, whole).unwrap();
 
     // After all that the workspace is what it was, and the snapshot still good.
+    assert_eq!(host.microagent(["--json", "status", "box"]).expect(0).json()["phase"], "stopped");
     host.microagent(["start", "box"]).expect(0);
     assert_eq!(shell(&host, "box", "cat /kept"), "kept\n");
     kill(&host, "box");
@@ -130,4 +134,45 @@ fn a_guest_that_never_falls_quiet_can_be_killed_all_the_while() {
         assert!(!refused.status.success() && why.contains("\"guest_lost\""), "{why}");
         assert_eq!(host.microagent(["--json", "status", "box"]).expect(0).json()["phase"], state);
     }
+}
+
+#[test]
+fn a_start_from_disks_that_cannot_be_leaves_the_disk_as_it_is() {
+    let host = Host::new();
+    host.microagent(["volume", "create", "data", "--size-mib", "16"]).expect(0);
+    counting(&host, "box", &["-v", "data:/data"]);
+    shell(&host, "box", "echo then > /file");
+    host.microagent(["halt", "box"]).expect(0);
+    host.microagent(["snapshot", "create", "box", "rest"]).expect(0);
+    host.microagent(["start", "box"]).expect(0);
+    shell(&host, "box", "echo later > /file");
+    host.microagent(["halt", "box"]).expect(0);
+    counting(&host, "other", &["-v", "data:/data"]);
+    refused(&host, &["start", "box", "--from-snapshot", "rest"], "volume_in_use");
+    assert_eq!(host.microagent(["--json", "status", "box"]).expect(0).json()["phase"], "halted");
+    host.microagent(["delete", "other", "--force"]).expect(0);
+    host.microagent(["start", "box"]).expect(0);
+    assert_eq!(shell(&host, "box", "cat /file"), "later\n");
+    host.microagent(["halt", "box"]).expect(0);
+    host.microagent(["start", "box", "--from-snapshot", "rest"]).expect(0);
+    assert_eq!(shell(&host, "box", "cat /file"), "then\n");
+    host.microagent(["delete", "box", "--force"]).expect(0);
+}
+
+#[test]
+fn a_pause_that_cannot_be_recorded_is_none() {
+    let host = Host::new();
+    counting(&host, "box", &[]);
+    let events = host.state().join("workspaces/box/events.jsonl");
+    let kept = events.with_extension("kept");
+    fs::rename(&events, &kept).unwrap();
+    fs::create_dir(&events).unwrap();
+    host.microagent(["pause", "box"]).expect(1);
+    fs::remove_dir(&events).unwrap();
+    fs::rename(&kept, &events).unwrap();
+    assert_eq!(host.microagent(["--json", "status", "box"]).expect(0).json()["phase"], "running");
+    assert_eq!(shell(&host, "box", "echo goes on"), "goes on\n");
+    host.microagent(["pause", "box"]).expect(0);
+    host.microagent(["resume", "box"]).expect(0);
+    host.microagent(["delete", "box", "--force"]).expect(0);
 }

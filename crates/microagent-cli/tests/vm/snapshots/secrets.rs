@@ -5,6 +5,7 @@ use crate::host::{CLIENTS, Host};
 use crate::secrets::holders;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const VALUE: &str = "a-s3cret-th4t-no-snapsh0t-has";
 /// Another, that is asked for.
@@ -101,4 +102,30 @@ fn evidence_is_kept_as_it_is_and_never_started() {
     host.microagent(["delete", "box", "--force"]).expect(0);
     host.await_no_engine();
     host.assert_nothing_left();
+}
+
+#[test]
+fn a_workspace_is_out_of_service_whatever_becomes_of_who_asked_for_evidence() {
+    /// What is only ever reached by a defect.
+    const DEADLINE: Duration = Duration::from_mins(2);
+    let host = Host::new();
+    host.microagent(["volume", "create", "data", "--size-mib", "16"]).expect(0);
+    // What it writes to does not matter: nothing goes on from evidence.
+    counting(&host, "box", &["-v", "data:/data"]);
+    let state = || host.microagent(["--json", "status", "box"]).expect(0).json()["phase"].as_str().unwrap().to_owned();
+    let quarantine = ["quarantine", "box", "--reason", "it is strange", "--capture", "--tag", "evidence", "--yes"];
+    let mut asking = host.command(quarantine).spawn().unwrap();
+    let end = Instant::now() + DEADLINE;
+    while state() == "running" {
+        assert!(Instant::now() < end, "nothing happens");
+    }
+    asking.kill().unwrap();
+    asking.wait().unwrap();
+    while state() != "quarantined" {
+        assert!(Instant::now() < end, "it is {}", state());
+    }
+    let listed = host.microagent(["snapshot", "list", "box"]).expect(0).text();
+    assert!(listed.contains("evidence") && listed.contains("forensic"), "{listed}");
+    host.microagent(["delete", "box", "--force"]).expect(0);
+    host.await_no_engine();
 }
