@@ -90,8 +90,8 @@ impl Client {
         let workspace = self.state().find(name)?;
         if workspace.status()?.phase.is_live() {
             match self.order(name, "quarantine", |_| false, Some(reason.clone()), Ask::Quarantine) {
-                // It ended in between, by itself.
-                Err(Error::WrongState { .. }) => {}
+                // It ended in between.
+                Err(Error::WrongState { .. } | Error::SupervisorLost { .. }) => {}
                 report => return report,
             }
         }

@@ -6,7 +6,7 @@ use crate::{Client, Error};
 use microagent_machine::engine::leave_behind;
 use microagent_protocol::FaultReport;
 use microagent_state::{Name, Phase, Workspace};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -73,21 +73,19 @@ pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Res
     let mut supervisor =
         command.spawn().map_err(|source| Error::SupervisorNotRun { program: program.clone(), source })?;
     let pid = Pid::from_child(&supervisor);
+    let is_told = Arc::new(AtomicBool::new(false));
     // It is not reaped before this is dropped, so the id is its own.
-    let told = Arc::new(AtomicBool::new(false));
-    let give_up = move || {
-        // Once: at the second it would not let the guest come to rest.
-        if !told.swap(true, Ordering::Relaxed) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-    };
     let giving_up = options.interrupt.listen({
-        let give_up = give_up.clone();
-        move |_| give_up()
+        let is_told = Arc::clone(&is_told);
+        // At the second signal it does not wait for its guest to come to rest.
+        move |count| {
+            if !is_told.swap(true, Ordering::Relaxed) || count > 1 {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        }
     });
     let mut line = String::new();
     let answered = supervisor.stdout.take().map(|said| BufReader::new(said).read_line(&mut line));
-    drop(giving_up);
     let interrupted = || options.interrupt.is_stopped();
     let verdict = match answered {
         Some(Ok(1..)) => serde_json::from_str(&line).ok(),
@@ -96,17 +94,23 @@ pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Res
     match verdict {
         // It had come up when it was told that it need not.
         Some(StartOutcome::Started(_)) if interrupted() => {
-            give_up();
+            if !is_told.swap(true, Ordering::Relaxed) {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            drop(giving_up);
             let _ = supervisor.wait();
             Err(Error::Interrupted)
         }
         Some(StartOutcome::Started(report)) => Ok(report),
         _ if interrupted() => Err(Error::Interrupted),
         Some(StartOutcome::Failed { error }) => {
+            drop(giving_up);
             let _ = supervisor.wait();
             Err(Error::Supervisor(Box::new(error)))
         }
         None => {
+            drop(giving_up);
             let _ = supervisor.wait();
             Err(Error::SupervisorLost { name: name.to_string(), said: last_words(&workspace) })
         }

@@ -132,6 +132,11 @@ impl Taking {
 }
 
 impl Captured {
+    /// Whether nothing is to go on from it.
+    pub(crate) fn is_evidence(&self) -> bool {
+        self.taking.wanted.kind == SnapshotKind::Forensic
+    }
+
     /// Makes it a snapshot, of a machine that stood still for `pause`.
     pub(crate) fn publish(self, pause: Duration) -> Result<(Snapshot, Option<String>), Error> {
         let Captured { taking, disks, processes, secrets_purged } = self;

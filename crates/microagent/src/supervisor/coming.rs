@@ -78,8 +78,15 @@ pub(super) fn bring_back(
     } else {
         bring_up(client, workspace, &wanted, options, disks.as_ref())
     }?;
+    if options.interrupt.is_stopped() {
+        return Err(Error::Interrupted);
+    }
     disks.map_or(Ok(()), |disks| disks.commit(workspace))?;
     *record = wanted;
+    // It has the disks of then, and with them what has been done to them. A fork is recorded when it runs.
+    if !is_fork {
+        workspace.store(record)?;
+    }
     let what = format!("snapshot `{}`", restoring.reference());
     // What it was is gone by now, so that a history that cannot be written changes nothing.
     let _ = workspace.note(record, "restored", client.cause(Some(what)));

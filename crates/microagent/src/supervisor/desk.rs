@@ -15,7 +15,7 @@ use microagent_protocol::{FaultReport, Reply, Request};
 use microagent_state::snapshot::{SnapshotKind, Tag};
 use microagent_state::{Phase, WorkspaceRecord};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,6 +58,8 @@ pub(super) struct Desk {
     pub(super) phase: Mutex<Phase>,
     pub(super) told: Sender<Happening>,
     pub(super) killer: Killer,
+    /// Whether the machine is to be written down as evidence, or is being: nobody kills it before that is done.
+    pub(super) awaits_evidence: AtomicBool,
     /// How many connections there have been.
     pub(super) connections: AtomicU64,
     /// How many there are.
@@ -110,6 +112,9 @@ impl Desk {
     /// Passes an order on to the main thread.
     pub(super) fn order(&self, order: Order, answerer: Answerer) {
         let is_the_end = matches!(order, Order::Kill(_) | Order::Quarantine(_));
+        if matches!(&order, Order::Snapshot(wanted, ..) if wanted.kind == SnapshotKind::Forensic) {
+            self.awaits_evidence.store(true, Ordering::SeqCst);
+        }
         if let Err(unheard) = self.told.send(Happening::Ordered(order, answerer)) {
             let lost = || microagent_machine::Error::GuestLost.into();
             match unheard.0 {
@@ -117,7 +122,7 @@ impl Desk {
                 Happening::Ordered(_, answerer) => answerer(Err(lost())),
                 _ => {}
             }
-        } else if is_the_end {
+        } else if is_the_end && !self.awaits_evidence.load(Ordering::SeqCst) {
             // The main thread may be waiting for a guest that takes its time. It hears of the order before it hears of the machine's end.
             self.killer.kill();
         }
@@ -217,8 +222,8 @@ impl Client<'_> {
                 processes.find(&process)?.detach();
                 self.reply(&Answer::Done);
             }
-            // The guest of one that is paused takes nothing, and this thread is not to wait for it.
-            Ask::Signal { .. } | Ask::Resize { .. } if self.desk.phase() == Phase::Paused => {
+            // The guest of one that stands still takes nothing, and this thread is not to wait for it.
+            Ask::Signal { .. } | Ask::Resize { .. } if self.desk.phase() != Phase::Running => {
                 self.desk.check_running("reach a process of")?;
             }
             Ask::Signal { process, signal, to } => {

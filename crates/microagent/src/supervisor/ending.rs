@@ -152,11 +152,11 @@ impl Supervisor {
     }
 
     /// Ends the machine if it has not ended, records what became of the workspace, lets go of it, and tells whoever waits.
-    pub(super) fn finish(mut self, end: End, stopping: Option<Stopping>) -> Result<Phase, Error> {
+    pub(super) fn finish(mut self, end: End, mut stopping: Option<Stopping>) -> Result<Phase, Error> {
         self.desk.set_phase(end.phase);
         self.standstill.let_die();
         self.session.kill();
-        self.finish_snapshots();
+        let end = self.finish_snapshots(end, &mut stopping);
         let mut failure = end.error.filter(|_| end.phase == Phase::Failed);
         self.record.error.clone_from(&failure);
         let recorded = self.workspace.enter(&mut self.record, end.phase, end.cause);

@@ -243,6 +243,7 @@ impl Supervisor {
             phase: Mutex::new(Phase::Running),
             told: told.clone(),
             killer: session.machine().killer(),
+            awaits_evidence: false.into(),
             connections: 0.into(),
             open: 0.into(),
         });

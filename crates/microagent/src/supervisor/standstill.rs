@@ -4,15 +4,16 @@
 //! Who has something to send to the guest waits meanwhile. A guest that does not answer is paused all the same: its bytes wait in a socket
 //! then. It cannot be written down, because whoever goes on from that would meet it in the middle of a word.
 
-use super::desk::TakenAnswerer;
+use super::desk::{Order, TakenAnswerer};
 use super::ending::{End, Stopping};
-use super::{Happening, PAUSE_LIMIT, Supervisor, cause};
+use super::{Happening, PAUSE_LIMIT, Supervisor, cause, end_at_once};
 use crate::Error;
 use crate::snapshot::{Captured, Taking, Wanted};
 use microagent_machine::channel::{Held, Input};
 use microagent_protocol::supervisor::{Because, Taken};
 use microagent_state::{Cause, Phase};
 use std::io::Write;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ pub(super) struct Standstill {
 pub(super) struct Published {
     outcome: Result<Taken, Error>,
     because: Because,
+    is_evidence: bool,
 }
 
 impl Standstill {
@@ -79,8 +81,9 @@ impl Supervisor {
             // It is not on record that it stands still, so it does not.
             self.record.phase = Phase::Running;
             let _ = self.workspace.store(&self.record);
-            self.go_on()?;
             self.desk.set_phase(Phase::Running);
+            // What keeps the guest from answering is told to the next who asks it something.
+            let _ = self.go_on();
         }
         Ok(entered?)
     }
@@ -143,6 +146,7 @@ impl Supervisor {
         answerer: TakenAnswerer,
     ) {
         let told = self.told.clone();
+        let is_evidence = captured.is_evidence();
         let publishing = std::thread::spawn(move || {
             let outcome = captured.publish(pause).map(|(snapshot, note)| Taken {
                 tag: snapshot.manifest().tag.to_string(),
@@ -152,7 +156,7 @@ impl Supervisor {
             if let Some(given_back) = given_back {
                 let _ = given_back.join();
             }
-            let _ = told.send(Happening::Published(Box::new(Published { outcome, because }), answerer));
+            let _ = told.send(Happening::Published(Box::new(Published { outcome, because, is_evidence }), answerer));
         });
         self.standstill.publishing.retain(|publishing| !publishing.is_finished());
         self.standstill.publishing.push(publishing);
@@ -221,13 +225,15 @@ impl Supervisor {
         stopping: &mut Option<Stopping>,
     ) -> Option<End> {
         if let Err(error) = self.check_writable_down() {
+            self.desk.awaits_evidence.store(false, Ordering::SeqCst);
             answerer(Err(error));
             return None;
         }
-        let goal = End { phase: Phase::Quarantined, cause: cause(because.clone()), error: None };
-        let taken = self.take_evidence(wanted);
         // Nobody has it go on from here.
         self.desk.set_phase(Phase::Stopping);
+        let goal = End { phase: Phase::Quarantined, cause: cause(because.clone()), error: None };
+        let taken = self.take_evidence(wanted);
+        self.desk.awaits_evidence.store(false, Ordering::SeqCst);
         let note = Cause::of("supervisor").because("it is evidence");
         self.note_failure(|supervisor| supervisor.workspace.enter(&mut supervisor.record, Phase::Stopping, note));
         match taken {
@@ -262,34 +268,49 @@ impl Supervisor {
         answerer: TakenAnswerer,
         stopping: &mut Option<Stopping>,
     ) -> Option<End> {
-        let Published { outcome, because } = published;
+        let Published { outcome, because, is_evidence } = published;
         if let Ok(taken) = &outcome {
             let what = format!("snapshot `{}`", taken.tag);
             let because = Because { reason: because.reason.or(Some(what)), ..because };
             self.note_failure(|supervisor| supervisor.workspace.note(&supervisor.record, "snapshot", cause(because)));
         }
-        let Some(stopping) = stopping else {
-            answerer(outcome);
-            return None;
-        };
-        let end = stopping.quarantine();
-        if end.is_some() {
-            stopping.answerers.push(Box::new(move |_| answerer(outcome)));
-        } else {
-            answerer(outcome);
+        match stopping {
+            Some(stopping) if is_evidence => {
+                stopping.answerers.push(Box::new(move |_| answerer(outcome)));
+                stopping.quarantine()
+            }
+            _ => {
+                answerer(outcome);
+                None
+            }
         }
-        end
     }
 
-    /// Waits for snapshots that are being written.
-    pub(super) fn finish_snapshots(&mut self) {
+    /// Waits for snapshots that are being written, and hears what was asked of the machine meanwhile. Returns what `end` has become by that.
+    pub(super) fn finish_snapshots(&mut self, mut end: End, stopping: &mut Option<Stopping>) -> End {
         for publishing in std::mem::take(&mut self.standstill.publishing) {
             let _ = publishing.join();
         }
         while let Ok(happening) = self.happenings.try_recv() {
-            if let Happening::Published(published, answerer) = happening {
-                self.published(*published, answerer, &mut None);
+            let (order, answerer) = match happening {
+                Happening::Published(published, answerer) => {
+                    self.published(*published, answerer, stopping);
+                    continue;
+                }
+                Happening::Ordered(order, answerer) => (order, answerer),
+                _ => continue,
+            };
+            match order {
+                Order::Quarantine(because) => {
+                    end = end_at_once(Phase::Quarantined, because, answerer, stopping);
+                }
+                Order::Halt(_) | Order::Kill(_) => {
+                    stopping.get_or_insert_with(Stopping::default).answerers.push(answerer);
+                }
+                // Who asked for something else sees the connection end.
+                _ => {}
             }
         }
+        end
     }
 }
