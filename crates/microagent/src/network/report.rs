@@ -8,7 +8,7 @@ use microagent_gateway::address::{GATEWAY, GUEST, PREFIX};
 use microagent_intercept::SwapConfig;
 use microagent_protocol::FaultReport;
 use microagent_secret::{Binding, Reference, Sources};
-use microagent_state::{ForwardRecord, MediationRecord, Name};
+use microagent_state::{ForwardRecord, MediationRecord, Name, WorkspaceRecord};
 use serde::Serialize;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -128,14 +128,13 @@ impl Client {
             .connect(name)
             .ok()
             .and_then(|connection| status::running(&connection, Some(Instant::now() + ANSWER_LIMIT)).ok());
-        let swaps: SwapConfig = serde_json::from_value(record.swaps.clone()).unwrap_or_default();
         Ok(NetworkReport {
             workspace: record.name.clone(),
             address: connected.then(|| format!("{GUEST}/{PREFIX}")),
             gateway: connected.then_some(GATEWAY),
             resolver: connected.then_some(GATEWAY),
             intercepts: variables::intercepts(&record),
-            credentials: swaps.names(),
+            credentials: swaps(&record).names(),
             // A run serves its ports itself, and has written down which they are.
             running: running.is_some() || (record.phase.is_live() && record.session.is_none()),
             forwards: running.map_or(record.forwards, |running| {
@@ -157,7 +156,7 @@ impl Client {
     /// The smallest policy that would have allowed what a workspace attempted, as a commented policy file.
     pub fn learn_egress(&self, name: &Name) -> Result<String, Error> {
         let (events, _) = self.egress(name, 0)?;
-        Ok(microagent_egress::suggest(&events))
+        Ok(microagent_egress::suggest(&events, &swaps(&self.record(name)?).hosts()))
     }
 
     /// Whether each secret of a workspace can be had now. No value is kept or shown.
@@ -180,6 +179,10 @@ impl Client {
     pub fn audit_secrets(&self, name: &Name) -> Result<Vec<SecretAccess>, Error> {
         secrets::read(&self.state().find(name)?.secrets_log())
     }
+}
+
+fn swaps(record: &WorkspaceRecord) -> SwapConfig {
+    serde_json::from_value(record.swaps.clone()).unwrap_or_default()
 }
 
 impl SecretCheck {

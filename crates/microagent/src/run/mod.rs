@@ -147,7 +147,7 @@ impl Run<'_> {
         record.forwards.clone_from(&self.options.workspace.network.forwards);
         let result = report::result(exit, streams.capture());
         let rootfs_path = workspace.disk();
-        let learned = self.options.learn.as_deref().map(|path| learn(&workspace, path));
+        let learned = self.options.learn.as_deref().map(|path| learn(&workspace, self.options, path));
         if self.options.keep {
             result.store(workspace.path())?;
             workspace.store_output(&result.stdout, &result.stderr)?;
@@ -165,10 +165,11 @@ impl Run<'_> {
 }
 
 /// Writes the smallest policy that would have allowed what was attempted.
-fn learn(workspace: &Workspace, path: &Path) -> Result<(), Error> {
+fn learn(workspace: &Workspace, options: &RunOptions, path: &Path) -> Result<(), Error> {
     let (events, _) = Log::read(&workspace.egress_log(), 0)?;
+    let swapped = options.workspace.network.swaps.hosts();
     let failed = |source| microagent_egress::Error::File { doing: "write", path: path.to_owned(), source };
-    Ok(std::fs::write(path, microagent_egress::suggest(&events)).map_err(failed)?)
+    Ok(std::fs::write(path, microagent_egress::suggest(&events, &swapped)).map_err(failed)?)
 }
 
 /// What stays of a run that did not complete: a machine that failed or was killed leaves its workspace, so that its logs can be read;
@@ -182,7 +183,7 @@ fn fail(
 ) -> Error {
     if let Some(path) = &options.learn {
         // What it attempted until then may be why it failed.
-        let _ = learn(&workspace, path);
+        let _ = learn(&workspace, options, path);
     }
     let telling = matches!(error, Error::TimedOut { .. } | Error::MachineFailed { .. });
     let settled = if options.keep || telling {
