@@ -6,6 +6,7 @@ use microagent_egress::{Host, Mode, PolicyFile, Rules};
 use microagent_intercept::SwapConfig;
 use microagent_secret::{Binding, Reference};
 use microagent_state::{ForwardRecord, MediationRecord, SecretsRecord};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -108,6 +109,19 @@ impl NetworkOptions {
         }
         rules.check()?;
         Ok(rules)
+    }
+}
+
+impl NetworkOptions {
+    /// Fails where a variable in `env` would show the guest what a swap keeps from it.
+    pub(crate) fn check_environment(&self, env: &BTreeMap<String, String>) -> Result<(), Error> {
+        for (name, placeholder) in self.swaps.environment() {
+            if env.get(&name).is_some_and(|value| *value != placeholder) {
+                let reason = "a credential is swapped in for it, and the guest would have the value itself".to_owned();
+                return Err(Error::BadOption { option: "--env", value: name, reason });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -249,6 +263,14 @@ mod tests {
         let passed = |options: &mut NetworkOptions| options.egress.passthrough.push(".openai.com".parse().unwrap());
         assert!(check(&|options| (openai(options), passed(options)).0).is_err());
         assert!(check(&|options| options.mode = NetworkMode::Nat).is_err());
+        let variable = |name: &str| {
+            let mut options = NetworkOptions::default();
+            openai(&mut options);
+            options.check_environment(&BTreeMap::from([(name.to_owned(), "sk-1".to_owned())]))
+        };
+        let error = variable("OPENAI_API_KEY").unwrap_err().to_string();
+        assert!(error.contains("OPENAI_API_KEY") && !error.contains("sk-1"), "{error}");
+        assert!(variable("OPENAI_BASE_URL").is_ok());
         let twice = parse_forward("8080:80").unwrap();
         assert!(check(&|options| options.forwards = vec![twice, twice]).is_err());
         let free = parse_forward("0:80").unwrap();
