@@ -51,7 +51,7 @@ pub enum Happened {
     /// A credential was needed and could not be had: the request was refused.
     #[serde(rename = "egress_swap_error")]
     SwapError,
-    /// Things that happened too fast to be written down one by one: how many, is in the detail.
+    /// Things that happened too fast to be written down one by one, or could not be: how many, is in the detail.
     #[serde(rename = "egress_left_out")]
     LeftOut,
 }

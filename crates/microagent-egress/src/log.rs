@@ -39,7 +39,7 @@ struct Open {
     /// Lines that may be written now.
     allowance: u32,
     refilled: Instant,
-    /// Lines that were not.
+    /// Lines that were not, or could not be.
     left_out: u64,
     summary: Summary,
 }
@@ -181,12 +181,18 @@ impl Open {
             let lines = std::mem::take(&mut self.left_out);
             let left_out =
                 Event { detail: Some(format!("{lines} lines")), ..Event::now(Happened::LeftOut, Protocol::Other) };
-            self.append(&left_out);
+            if !self.append(&left_out) {
+                self.left_out = lines + 1;
+                return;
+            }
         }
-        self.append(event);
+        if !self.append(event) {
+            self.left_out += 1;
+        }
     }
 
-    fn append(&mut self, event: &Event) {
+    /// Whether it is in the record.
+    fn append(&mut self, event: &Event) -> bool {
         if self.bytes >= MAX_BYTES {
             self.turn_over();
         }
@@ -195,6 +201,7 @@ impl Open {
         line.push(b'\n');
         self.is_torn = self.file.write_all(&line).is_err();
         self.bytes += line.len() as u64;
+        !self.is_torn
     }
 
     /// Begins another file. Where that cannot be, this one goes on.
@@ -261,6 +268,22 @@ mod tests {
         let (events, _) = Log::read(&path, 0).unwrap();
         assert_eq!(events.len(), BURST as usize + 2);
         assert_eq!(events[BURST as usize].detail.as_deref(), Some("7 lines"));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_counted_and_told_when_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("egress.jsonl");
+        let log = Log::open(&path).unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut log.0.lock().unwrap().file, full);
+        (0..3).for_each(|_| log.write(&Event::now(Happened::Allow, Protocol::Tcp)));
+        log.0.lock().unwrap().file = file;
+        (0..2).for_each(|_| log.write(&Event::now(Happened::Allow, Protocol::Tcp)));
+        let (events, _) = Log::read(&path, 0).unwrap();
+        let happened: Vec<_> = events.iter().map(|event| event.event).collect();
+        assert_eq!(happened, [Happened::LeftOut, Happened::Allow, Happened::Allow]);
+        assert_eq!(events[0].detail.as_deref(), Some("3 lines"));
     }
 
     #[test]
