@@ -114,11 +114,34 @@ impl Log {
     /// comes first; where this one is shorter than `offset`, it is another, and read from its beginning.
     pub fn read(path: &Path, offset: u64) -> Result<(Vec<Event>, u64), Error> {
         let mut events = Vec::new();
+        let mut take = |line: &[u8]| events.extend(serde_json::from_slice::<Event>(line).ok());
         if offset == 0 {
-            read_from(&before(path), 0, &mut events)?;
+            read_from(&before(path), 0, &mut take)?;
         }
-        let end = read_from(path, offset, &mut events)?;
+        let end = read_from(path, offset, &mut take)?;
         Ok((events, end))
+    }
+
+    /// All that is in the record at `path`, which nobody writes to any more, and how many of its lines were passed over. Fails where there
+    /// are lines, and none of them is one of a record.
+    pub fn load(path: &Path) -> Result<(Vec<Event>, u64), Error> {
+        let failed = |source| Error::File { doing: "read", path: path.to_owned(), source };
+        let (mut events, mut passed_over) = (Vec::new(), 0);
+        let mut take = |line: &[u8]| match serde_json::from_slice::<Event>(line) {
+            Ok(event) => events.push(event),
+            Err(_) => passed_over += u64::from(!line.trim_ascii().is_empty()),
+        };
+        read_from(&before(path), 0, &mut take)?;
+        let end = read_from(path, 0, &mut take)?;
+        let mut last = Vec::new();
+        let mut file = File::open(path).map_err(failed)?;
+        file.seek(SeekFrom::Start(end)).and_then(|_| file.take(MAX_LINE).read_to_end(&mut last)).map_err(failed)?;
+        take(&last);
+        if events.is_empty() && passed_over > 0 {
+            let reason = format!("none of its {passed_over} lines is one");
+            return Err(Error::BadFile { path: path.to_owned(), what: "a record of egress", reason });
+        }
+        Ok((events, passed_over))
     }
 }
 
@@ -142,7 +165,8 @@ fn before(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn read_from(path: &Path, offset: u64, events: &mut Vec<Event>) -> Result<u64, Error> {
+/// Gives each whole line from byte `offset` on to `take`. The end of the last.
+fn read_from(path: &Path, offset: u64, take: &mut impl FnMut(&[u8])) -> Result<u64, Error> {
     let failed = |source| Error::File { doing: "read", path: path.to_owned(), source };
     let mut file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(offset),
@@ -157,7 +181,7 @@ fn read_from(path: &Path, offset: u64, events: &mut Vec<Event>) -> Result<u64, E
         if !line.ends_with(b"\n") && (count as u64) < MAX_LINE {
             return Ok(at);
         }
-        events.extend(serde_json::from_slice::<Event>(&line).ok());
+        take(&line);
         at += count as u64;
     }
 }
@@ -251,6 +275,24 @@ mod tests {
         Log::open(&path).unwrap().write(&event);
         assert_eq!(Log::read(&path, 0).unwrap().0, [event]);
         assert_eq!(Log::read(&dir.path().join("none"), 0).unwrap(), (vec![], 0));
+    }
+
+    #[test]
+    fn what_is_no_record_is_told_and_what_is_passed_over_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("egress.jsonl");
+        let event = Event::now(Happened::Allow, Protocol::Tcp);
+        let line = serde_json::to_string(&event).unwrap();
+        let load = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Log::load(&path)
+        };
+        assert_eq!(load("").unwrap(), (vec![], 0));
+        assert_eq!(load(&format!("nonsense\n\n{line}\n{{\n{line}")).unwrap(), (vec![event.clone(), event], 2));
+        for text in ["nonsense", "allow: []\npassthrough: []\n"] {
+            let error = load(text).unwrap_err();
+            assert!(error.to_string().contains("not a record of egress"), "{error}");
+        }
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub struct EgressReplay {
     pub allowed: usize,
     /// Attempts that would be denied.
     pub denied: usize,
+    /// Lines of the record that could not be read.
+    pub passed_over: u64,
     /// Each of them.
     pub lines: Vec<ReplayLine>,
 }
@@ -105,7 +107,7 @@ impl EgressReplay {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(microagent_egress::Error::File { doing: "read", path: log.to_owned(), source }.into());
         }
-        let (events, _) = Log::read(log, 0)?;
+        let (events, passed_over) = Log::load(log)?;
         let lines: Vec<ReplayLine> = microagent_egress::replay(&policy, &events)
             .into_iter()
             .map(|outcome| ReplayLine {
@@ -115,7 +117,7 @@ impl EgressReplay {
             })
             .collect();
         let denied = lines.iter().filter(|line| line.would_deny.is_some()).count();
-        Ok(EgressReplay { allowed: lines.len() - denied, denied, lines })
+        Ok(EgressReplay { allowed: lines.len() - denied, denied, passed_over, lines })
     }
 }
 
