@@ -161,9 +161,11 @@ impl Client {
         Ok(microagent_egress::suggest(&events, &swaps(&self.record(name)?).hosts()))
     }
 
-    /// Whether each secret of a workspace can be had now. No value is kept or shown.
+    /// Whether each secret of a workspace can be had now, and each that its credentials are made of. No value is kept or shown.
     pub fn check_secrets(&self, name: &Name) -> Result<Vec<SecretCheck>, Error> {
-        let record = self.record(name)?.secrets;
+        let record = self.record(name)?;
+        let swapped = check_swaps(&swaps(&record));
+        let record = record.secrets;
         let both = record.files.iter().chain(&record.on_demand);
         let mut checks = both
             .map(|(name, reference)| Ok(SecretCheck::new(name, &reference.parse()?)))
@@ -174,6 +176,7 @@ impl Client {
             let (ok, warning) = (error.is_none(), Some(PLAINTEXT));
             checks.push(SecretCheck { name, ok, source, bytes: None, warning, error });
         }
+        checks.extend(swapped);
         Ok(checks)
     }
 
@@ -181,6 +184,11 @@ impl Client {
     pub fn audit_secrets(&self, name: &Name) -> Result<Vec<SecretAccess>, Error> {
         secrets::read(&self.state().find(name)?.secrets_log())
     }
+}
+
+/// Whether what the credentials are made of can be had, by the credential's name.
+fn check_swaps(swaps: &SwapConfig) -> Vec<SecretCheck> {
+    swaps.named_references().map(|(name, reference)| SecretCheck::new(name, reference)).collect()
 }
 
 fn swaps(record: &WorkspaceRecord) -> SwapConfig {
@@ -203,5 +211,21 @@ impl SecretCheck {
             warning: reference.is_plaintext().then_some(PLAINTEXT),
             error: found.err().map(|error| FaultReport::new(&error).message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_credential_is_made_of_is_checked_under_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let swaps = SwapConfig::provider(&format!("openai=file:{}", path.display())).unwrap();
+        let check = || check_swaps(&swaps).into_iter().map(|check| (check.name, check.ok)).collect::<Vec<_>>();
+        assert_eq!(check(), [("openai".to_owned(), false)]);
+        std::fs::write(&path, "sk-1").unwrap();
+        assert_eq!(check(), [("openai".to_owned(), true)]);
     }
 }
