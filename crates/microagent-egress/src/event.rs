@@ -51,7 +51,7 @@ pub enum Happened {
     /// A credential was needed and could not be had: the request was refused.
     #[serde(rename = "egress_swap_error")]
     SwapError,
-    /// Things that happened too fast to be written down one by one: how many, is in the detail.
+    /// Things that happened too fast to be written down one by one, or could not be: how many, is in the detail.
     #[serde(rename = "egress_left_out")]
     LeftOut,
 }
@@ -159,7 +159,9 @@ impl Reason {
             Reason::Quic => "use HTTP over TCP",
             Reason::NotInspectable => "forward the host as it is with `--egress-passthrough`",
             Reason::Protocol => "use IPv4 with TCP or UDP",
-            Reason::Placeholder => "give the credential with `--cred-swap` for this host",
+            Reason::Placeholder => {
+                "it belongs in the header that its `--cred-swap` puts the credential into, at a host that has one"
+            }
             Reason::Malformed => "the client's request is not valid HTTP",
             Reason::Tunnel => "connect to the other host itself",
             Reason::Certificate => "the server has to have a valid certificate for its name",

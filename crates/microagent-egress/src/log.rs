@@ -39,7 +39,7 @@ struct Open {
     /// Lines that may be written now.
     allowance: u32,
     refilled: Instant,
-    /// Lines that were not.
+    /// Lines that were not, or could not be.
     left_out: u64,
     summary: Summary,
 }
@@ -114,11 +114,34 @@ impl Log {
     /// comes first; where this one is shorter than `offset`, it is another, and read from its beginning.
     pub fn read(path: &Path, offset: u64) -> Result<(Vec<Event>, u64), Error> {
         let mut events = Vec::new();
+        let mut take = |line: &[u8]| events.extend(serde_json::from_slice::<Event>(line).ok());
         if offset == 0 {
-            read_from(&before(path), 0, &mut events)?;
+            read_from(&before(path), 0, &mut take)?;
         }
-        let end = read_from(path, offset, &mut events)?;
+        let end = read_from(path, offset, &mut take)?;
         Ok((events, end))
+    }
+
+    /// All that is in the record at `path`, which nobody writes to any more, and how many of its lines were passed over. Fails where there
+    /// are lines, and none of them is one of a record.
+    pub fn load(path: &Path) -> Result<(Vec<Event>, u64), Error> {
+        let failed = |source| Error::File { doing: "read", path: path.to_owned(), source };
+        let (mut events, mut passed_over) = (Vec::new(), 0);
+        let mut take = |line: &[u8]| match serde_json::from_slice::<Event>(line) {
+            Ok(event) => events.push(event),
+            Err(_) => passed_over += u64::from(!line.trim_ascii().is_empty()),
+        };
+        read_from(&before(path), 0, &mut take)?;
+        let end = read_from(path, 0, &mut take)?;
+        let mut last = Vec::new();
+        let mut file = File::open(path).map_err(failed)?;
+        file.seek(SeekFrom::Start(end)).and_then(|_| file.take(MAX_LINE).read_to_end(&mut last)).map_err(failed)?;
+        take(&last);
+        if events.is_empty() && passed_over > 0 {
+            let reason = format!("none of its {passed_over} lines is one");
+            return Err(Error::BadFile { path: path.to_owned(), what: "a record of egress", reason });
+        }
+        Ok((events, passed_over))
     }
 }
 
@@ -142,7 +165,8 @@ fn before(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn read_from(path: &Path, offset: u64, events: &mut Vec<Event>) -> Result<u64, Error> {
+/// Gives each whole line from byte `offset` on to `take`. The end of the last.
+fn read_from(path: &Path, offset: u64, take: &mut impl FnMut(&[u8])) -> Result<u64, Error> {
     let failed = |source| Error::File { doing: "read", path: path.to_owned(), source };
     let mut file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(offset),
@@ -157,7 +181,7 @@ fn read_from(path: &Path, offset: u64, events: &mut Vec<Event>) -> Result<u64, E
         if !line.ends_with(b"\n") && (count as u64) < MAX_LINE {
             return Ok(at);
         }
-        events.extend(serde_json::from_slice::<Event>(&line).ok());
+        take(&line);
         at += count as u64;
     }
 }
@@ -181,12 +205,18 @@ impl Open {
             let lines = std::mem::take(&mut self.left_out);
             let left_out =
                 Event { detail: Some(format!("{lines} lines")), ..Event::now(Happened::LeftOut, Protocol::Other) };
-            self.append(&left_out);
+            if !self.append(&left_out) {
+                self.left_out = lines + 1;
+                return;
+            }
         }
-        self.append(event);
+        if !self.append(event) {
+            self.left_out += 1;
+        }
     }
 
-    fn append(&mut self, event: &Event) {
+    /// Whether it is in the record.
+    fn append(&mut self, event: &Event) -> bool {
         if self.bytes >= MAX_BYTES {
             self.turn_over();
         }
@@ -195,6 +225,7 @@ impl Open {
         line.push(b'\n');
         self.is_torn = self.file.write_all(&line).is_err();
         self.bytes += line.len() as u64;
+        !self.is_torn
     }
 
     /// Begins another file. Where that cannot be, this one goes on.
@@ -247,6 +278,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_record_is_told_and_what_is_passed_over_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("egress.jsonl");
+        let event = Event::now(Happened::Allow, Protocol::Tcp);
+        let line = serde_json::to_string(&event).unwrap();
+        let load = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Log::load(&path)
+        };
+        assert_eq!(load("").unwrap(), (vec![], 0));
+        assert_eq!(load(&format!("nonsense\n\n{line}\n{{\n{line}")).unwrap(), (vec![event.clone(), event], 2));
+        for text in ["nonsense", "allow: []\npassthrough: []\n"] {
+            let error = load(text).unwrap_err();
+            assert!(error.to_string().contains("not a record of egress"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_comes_too_fast_is_counted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("egress.jsonl");
@@ -261,6 +310,22 @@ mod tests {
         let (events, _) = Log::read(&path, 0).unwrap();
         assert_eq!(events.len(), BURST as usize + 2);
         assert_eq!(events[BURST as usize].detail.as_deref(), Some("7 lines"));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_counted_and_told_when_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("egress.jsonl");
+        let log = Log::open(&path).unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut log.0.lock().unwrap().file, full);
+        (0..3).for_each(|_| log.write(&Event::now(Happened::Allow, Protocol::Tcp)));
+        log.0.lock().unwrap().file = file;
+        (0..2).for_each(|_| log.write(&Event::now(Happened::Allow, Protocol::Tcp)));
+        let (events, _) = Log::read(&path, 0).unwrap();
+        let happened: Vec<_> = events.iter().map(|event| event.event).collect();
+        assert_eq!(happened, [Happened::LeftOut, Happened::Allow, Happened::Allow]);
+        assert_eq!(events[0].detail.as_deref(), Some("3 lines"));
     }
 
     #[test]

@@ -100,6 +100,8 @@ impl Policy {
         }
         let by_address = self.listed().any(|host| host.has_address(to.ip()));
         let by_name = names.iter().any(|name| self.lists(name));
+        // An address that is listed takes nothing from a name that is looked into, and may have a credential.
+        let is_intercepted = names.iter().any(|name| self.intercepts(name));
         if let Some(class) = Inside::of(to.ip(), &self.own)
             && !(class.can_be_listed() && (by_address || by_name))
         {
@@ -109,7 +111,7 @@ impl Policy {
         if is_flow && RESOLVER_PORTS.contains(&to.port()) && !by_address {
             return Verdict::Deny(Reason::ForeignResolver);
         }
-        if protocol == Protocol::Udp && to.port() == QUIC_PORT && !by_address {
+        if protocol == Protocol::Udp && to.port() == QUIC_PORT && (is_intercepted || !by_address) {
             return Verdict::Deny(Reason::Quic);
         }
         if self.rules.mode == Mode::Strict {
@@ -123,14 +125,17 @@ impl Policy {
         }
         // Of several names of one address, the guest says which it means.
         let is_ambiguous = names.len() > 1 && WEB_PORTS.contains(&to.port());
-        let inspected = protocol == Protocol::Tcp && !by_address && (by_name || is_ambiguous);
+        let is_inspected = is_intercepted || (!by_address && (by_name || is_ambiguous));
+        let inspected = protocol == Protocol::Tcp && is_inspected;
         Verdict::Allow(if inspected { Handling::Inspect } else { Handling::Opaque })
     }
 
     /// Where a connection goes that [`Policy::connect`] wants inspected, to an address with these `names`.
     pub fn opening(&self, to: SocketAddr, names: &[String], opening: Opening<'_>) -> Route {
         // Where nothing is allowed but by its name, the name has to be said, and to be one of the address.
-        let by_name_alone = self.rules.mode == Mode::Strict || Inside::of(to.ip(), &self.own).is_some();
+        let by_address = self.listed().any(|host| host.has_address(to.ip()));
+        let by_name_alone =
+            !by_address && (self.rules.mode == Mode::Strict || Inside::of(to.ip(), &self.own).is_some());
         let otherwise = |reason| if by_name_alone { Route::Deny(reason) } else { Route::Opaque };
         let (said, encrypted) = match opening {
             Opening::Tls { name, encrypted } => (name, encrypted),

@@ -2,6 +2,7 @@
 
 use crate::{Error, Host, Rules};
 use serde::{Deserialize, Serialize};
+use serde_saphyr::{DefaultMessageFormatter, Error as YamlError, MessageFormatter};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -43,8 +44,9 @@ impl PolicyFile {
 
     /// Reads YAML. A file of comments alone lists nothing.
     pub(crate) fn parse(text: &str) -> Result<PolicyFile, String> {
-        let file: Option<PolicyFile> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        Ok(file.unwrap_or_default())
+        let options = serde_saphyr::options! { with_snippet: false };
+        let file = serde_saphyr::from_str_with_options::<Option<PolicyFile>>(text, options);
+        Ok(file.map_err(|error| explain(&error))?.unwrap_or_default())
     }
 
     /// Adds what it lists to `rules`.
@@ -59,6 +61,13 @@ impl PolicyFile {
         add(&mut rules.allow, self.allow);
         add(&mut rules.passthrough, self.passthrough);
     }
+}
+
+/// Where a mistake is, and what is wrong. Which file it is in is told by whoever knows.
+fn explain(error: &YamlError) -> String {
+    let place = error.location().map(|place| format!("line {}, column {}: ", place.line(), place.column()));
+    let text = DefaultMessageFormatter.format_message(error.without_snippet()).replace('\n', " ");
+    place.unwrap_or_default() + text.trim_end_matches('.')
 }
 
 #[cfg(test)]
@@ -87,6 +96,7 @@ mod tests {
     fn what_cannot_be_meant_is_refused_with_its_reason() {
         for (name, text, reason) in [
             ("p.txt", "allow: []", ".yaml"),
+            ("p.yaml", "allow: []\ndeny: [x.org]\n", ": line 2, column 1: "),
             ("p.yaml", "allow: []\ndeny: [x.org]\n", "deny"),
             ("p.yaml", "allow: ['']\n", "names no host"),
             ("p.yaml", "allow: [https://x.org/]\n", "scheme"),
@@ -95,6 +105,7 @@ mod tests {
         ] {
             let error = load(name, text).unwrap_err().to_string();
             assert!(error.contains("not an egress policy") && error.contains(reason), "{name} {text}: {error}");
+            assert!(!error.contains("error:") && !error.contains("<input>") && !error.contains('\n'), "{error}");
         }
         assert!(matches!(PolicyFile::load(Path::new("/none.yaml")), Err(Error::File { .. })));
     }

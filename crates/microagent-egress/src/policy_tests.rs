@@ -92,3 +92,28 @@ fn passing_through_wins_over_being_looked_into() {
     let policy = policy(Mode::Guarded, &[".example.com"], &["pinned.example.com"]);
     assert!(policy.intercepts("a.example.com") && !policy.intercepts("pinned.example.com"));
 }
+
+#[test]
+fn an_address_that_is_listed_takes_nothing_from_a_name_that_is_looked_into() {
+    let (address, to) = ("192.0.2.1", "192.0.2.1:443".parse().unwrap());
+    let of = names(&["api.example.com"]);
+    for mode in [Mode::Guarded, Mode::Strict] {
+        for (allow, passthrough) in
+            [(vec!["api.example.com"], vec![address]), (vec!["api.example.com", address], vec!["pinned.example"])]
+        {
+            let policy = policy(mode, &allow, &passthrough);
+            assert_eq!(tcp(&policy, "192.0.2.1:443", &["api.example.com"]), INSPECT);
+            let said = |name| policy.opening(to, &of, Opening::Tls { name: Some(name), encrypted: false });
+            assert_eq!(said("api.example.com"), Route::Intercept("api.example.com".into()));
+            let quic = |of: &[&str]| policy.connect(Protocol::Udp, to, &names(of));
+            assert_eq!(quic(&["api.example.com"]), Verdict::Deny(Reason::Quic));
+            // Everything else there goes out, as it is listed.
+            assert_eq!(said("other.example"), Route::Opaque);
+            assert_eq!(policy.opening(to, &of, Opening::Other), Route::Opaque);
+            assert_eq!(quic(&["other.example"]), OPAQUE);
+            for of in [&["pinned.example"][..], &["other.example"], &[]] {
+                assert_eq!(tcp(&policy, "192.0.2.1:443", of), OPAQUE);
+            }
+        }
+    }
+}

@@ -18,10 +18,13 @@ use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
@@ -73,7 +76,11 @@ pub(crate) async fn run(
     upstream: TcpStream,
     place: Place,
 ) {
-    let served = Served { shared, connection, place: Arc::new(place) };
+    let closed = match Closed::new(&guest) {
+        Ok(closed) => Arc::new(closed),
+        Err(error) => return shared.log.write(&connection.failed(&format!("it cannot be watched: {error}"))),
+    };
+    let served = Served { shared, connection, place: Arc::new(place), closed };
     if served.connection.tls { served.tls(guest, upstream).await } else { served.plain(guest, upstream).await }
 }
 
@@ -83,6 +90,28 @@ struct Served {
     shared: Arc<Shared>,
     connection: Connection,
     place: Arc<Place>,
+    closed: Arc<Closed>,
+}
+
+/// Tells when a stream is closed, both ways. One that is shut on the guest's side alone still takes an answer.
+struct Closed(AsyncFd<OwnedFd>);
+
+impl Closed {
+    /// Of `stream`. What arrives in it is not looked at: of this interest, only that it is closed is ever told.
+    #[expect(deprecated, reason = "what took its place is unsafe, for descriptors that are not owned as this one is")]
+    fn new(stream: &UnixStream) -> io::Result<Closed> {
+        Ok(Closed(AsyncFd::with_interest(stream.as_fd().try_clone_to_owned()?, Interest::PRIORITY)?))
+    }
+
+    async fn wait(&self) {
+        while self.0.ready(Interest::PRIORITY).await.is_ok_and(|mut guard| {
+            let is_open = !guard.ready().is_read_closed();
+            guard.clear_ready();
+            is_open
+        }) {}
+        // What was said before is still to be read.
+        tokio::task::yield_now().await;
+    }
 }
 
 impl Served {
@@ -234,16 +263,22 @@ impl Served {
                     .max_headers(HEAD_FIELDS)
                     .max_header_size(HEAD_BYTES)
                     .preserve_header_case(true)
-                    .auto_date_header(false);
+                    .auto_date_header(false)
+                    // Whoever has asked may say that it asks nothing more, and still waits for the answer.
+                    .half_close(true);
                 let io = TokioIo::new(Gate::new(guest, Arc::clone(&signals)));
                 let served = pin!(builder.serve_connection(io, service).with_upgrades());
-                until_over(served, driver, |served| {
+                let over = until_over(served, driver, |served| {
                     // The server's side ends as well when it becomes one of WebSocket, and then nothing is over.
                     if !signals.may_be_upgraded() {
                         served.graceful_shutdown();
                     }
-                })
-                .await;
+                });
+                tokio::select! {
+                    biased;
+                    () = over => {}
+                    () = self.closed.wait() => {}
+                }
             }
             Version::Http2 => {
                 let mut builder = server::conn::http2::Builder::new(TokioExecutor::new());

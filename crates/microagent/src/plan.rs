@@ -164,6 +164,7 @@ impl Plan {
         options.files.iter().try_for_each(check_file)?;
         let network = &options.network;
         let rules = network.check()?;
+        network.check_environment(&options.env)?;
         let profile = Profile::named(&options.profile)?;
         let size_mib = options.size_mib.or(options.headroom_mib.map(|room| room.max(profile.size_mib)));
         let image = match options.rootfs {

@@ -1,6 +1,6 @@
 //! The same facts as text, as JSON, and in the envelope.
 
-use crate::command::Home;
+use crate::command::{Home, Ran};
 
 #[test]
 fn a_result_is_text_unless_json_is_asked_for() {
@@ -86,6 +86,62 @@ fn a_plan_is_shown_and_nothing_is_done() {
     assert!(!home.state_dir().exists());
     let text = home.run(&["run", "--dry-run", "alpine"]).expect(0).stdout;
     assert!(text.contains("Resources: memory=512MiB cpus=2 disk=1024MiB\n"), "{text}");
+}
+
+#[test]
+fn a_plan_shows_what_the_guest_is_given_and_what_it_is_not() {
+    let home = Home::new();
+    let given = ["--cred-swap", "openai", "--mediation", "2048=127.0.0.1:9900", "--mediation-optional"];
+    let secrets =
+        ["--secret", "A=env:A", "--secret-on-demand", "B=env:B", "--secrets-env-file", "/x.env", "--secrets-audit"];
+    let line = [&["run", "--dry-run"][..], &given, &secrets, &["alpine"]].concat();
+    let text = home.run(&line).expect(0).stdout;
+    for shown in [
+        "Credential: openai from env:OPENAI_API_KEY\n",
+        "Mediation: 2048 -> 127.0.0.1:9900, optional\n",
+        "Secret: A from env:A\n",
+        "Secret on demand: B from env:B\n",
+        "Secrets: every line of /x.env\n",
+        "Secrets audit: yes\n",
+    ] {
+        assert!(text.contains(shown), "{shown}{text}");
+    }
+}
+
+#[test]
+fn a_variable_that_a_credential_is_swapped_in_for_is_refused_wherever_it_is_given() {
+    let home = Home::new();
+    std::fs::write(home.path().join("key.env"), "OPENAI_API_KEY=sk-1\n").unwrap();
+    let spec = "image: alpine\nenv:\n  OPENAI_API_KEY: sk-1\n";
+    std::fs::write(home.path().join("spec.yaml"), spec).unwrap();
+    for line in [
+        &["run", "-e", "OPENAI_API_KEY=sk-1", "alpine"][..],
+        &["run", "--env-file", "key.env", "alpine"],
+        &["run", "--file", "spec.yaml"],
+        &["create", "x", "--image", "alpine", "-e", "OPENAI_API_KEY=sk-1"],
+        &["create", "x", "--image", "alpine", "--env-file", "key.env"],
+        &["create", "x", "--file", "spec.yaml"],
+    ] {
+        let line = [&line[..1], &["--dry-run", "--cred-swap", "openai"], &line[1..]].concat();
+        let ran: Ran = home.command(&line).current_dir(home.path()).output().unwrap().into();
+        let error = ran.expect(2).stderr;
+        assert!(error.contains("`--env` cannot be `OPENAI_API_KEY`") && !error.contains("sk-1"), "{line:?}: {error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_record_of_egress_is_told_as_such() {
+    let home = Home::new();
+    let (policy, record) = (home.path().join("policy.yaml"), home.path().join("egress.jsonl"));
+    std::fs::write(&policy, "allow: []\n").unwrap();
+    std::fs::write(&record, "allow: []\n").unwrap();
+    let line = ["--json", "egress", "test", policy.to_str().unwrap(), record.to_str().unwrap()];
+    let error = home.run(&line).expect(2).stderr;
+    assert!(error.contains("\"egress_file_invalid\""), "{error}");
+    let event = r#"{"at":"2026-01-01T00:00:00Z","event":"egress_deny","protocol":"dns","host":"a.example"}"#;
+    std::fs::write(&record, format!("{event}\nnonsense\n")).unwrap();
+    let text = home.run(&line[1..]).expect(1).stdout;
+    assert!(text.ends_with("1 lines are none of a record, and were passed over\n0 allowed, 1 denied\n"), "{text}");
 }
 
 #[test]

@@ -95,7 +95,12 @@ impl SwapConfig {
         self.swaps.values().flat_map(Entry::references)
     }
 
-    /// The same, to be changed.
+    /// The same, each with the name of its credential.
+    pub fn named_references(&self) -> impl Iterator<Item = (&str, &Reference)> {
+        self.swaps.iter().flat_map(|(name, entry)| entry.references().map(move |reference| (name.as_str(), reference)))
+    }
+
+    /// What is referred to, to be changed.
     pub fn references_mut(&mut self) -> impl Iterator<Item = &mut Reference> {
         self.swaps.values_mut().flat_map(Entry::references_mut)
     }

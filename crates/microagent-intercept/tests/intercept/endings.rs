@@ -240,6 +240,32 @@ async fn a_request_that_meets_a_server_which_is_closing_ends_as_it_would_without
 }
 
 #[tokio::test]
+async fn a_guest_that_says_it_asks_nothing_more_gets_its_answer() {
+    let bed = Bed::plain(microagent_intercept::Swaps::none());
+    let (listener, _) = listener();
+    let (mut guest, mut server) = pair(&bed, &listener);
+    guest.write_all(REQUEST).await.unwrap();
+    guest.shutdown().await.unwrap();
+    until(&mut server, "\r\n\r\n").await;
+    // The end has long been seen when the answer begins, and when it goes on.
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhi").await.unwrap();
+    until(&mut guest, "\r\n\r\nhi").await;
+    server.write_all(b"gh").await.unwrap();
+    let mut rest = String::new();
+    within(guest.read_to_string(&mut rest)).await.unwrap();
+    assert_eq!(rest, "gh");
+    // By TLS, with its own way to say so (RFC 8446, 6.1).
+    let bed = Bed::speaking(&BOTH);
+    let mut guest = bed.tls(&["http/1.1"]).await;
+    within(guest.write_all(b"GET / HTTP/1.1\r\nHost: api.example\r\n\r\n")).await.unwrap();
+    within(guest.shutdown()).await.unwrap();
+    let mut answer = String::new();
+    within(guest.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello"), "{answer}");
+}
+
+#[tokio::test]
 async fn the_guest_is_told_of_a_close_before_it_comes() {
     let bed = Bed::plain(microagent_intercept::Swaps::none());
     let (listener, _) = listener();

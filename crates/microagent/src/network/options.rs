@@ -2,10 +2,11 @@
 
 use crate::Error;
 use crate::spec::NetworkMode;
-use microagent_egress::{Host, Mode, PolicyFile, Rules};
+use microagent_egress::{Host, Inside, Mode, PolicyFile, Rules};
 use microagent_intercept::SwapConfig;
 use microagent_secret::{Binding, Reference};
 use microagent_state::{ForwardRecord, MediationRecord, SecretsRecord};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -107,12 +108,41 @@ impl NetworkOptions {
             }
         }
         rules.check()?;
+        check_addresses("--egress-allow", &rules.allow)?;
+        check_addresses("--egress-passthrough", &rules.passthrough)?;
         Ok(rules)
     }
 }
 
+/// Fails where an address is listed that no list can allow. A name is asked for it only when it is looked up.
+fn check_addresses(option: &'static str, hosts: &[Host]) -> Result<(), Error> {
+    for host in hosts {
+        if let Host::Address(address) = host
+            && let Some(class) = Inside::of(*address, &[]).filter(|class| !class.can_be_listed())
+        {
+            let reason =
+                format!("it is {class}, which no list can allow; `--mediation` leads to a service of the host");
+            return Err(Error::BadOption { option, value: host.to_string(), reason });
+        }
+    }
+    Ok(())
+}
+
+impl NetworkOptions {
+    /// Fails where a variable in `env` would show the guest what a swap keeps from it.
+    pub(crate) fn check_environment(&self, env: &BTreeMap<String, String>) -> Result<(), Error> {
+        for (name, placeholder) in self.swaps.environment() {
+            if env.get(&name).is_some_and(|value| *value != placeholder) {
+                let reason = "a credential is swapped in for it, and the guest would have the value itself".to_owned();
+                return Err(Error::BadOption { option: "--env", value: name, reason });
+            }
+        }
+        Ok(())
+    }
+}
+
 impl SecretOptions {
-    /// As they are recorded, if no two have one name.
+    /// As they are recorded, if no two have one name, however they are given.
     pub(crate) fn check(&self) -> Result<SecretsRecord, Error> {
         let mut record =
             SecretsRecord { env_files: self.env_files.clone(), audit: self.audit, ..SecretsRecord::default() };
@@ -122,7 +152,8 @@ impl SecretOptions {
         ] {
             for binding in bindings {
                 let before = to.insert(binding.name.to_string(), binding.reference.to_string());
-                if before.is_some() {
+                let is_file = option == "--secret-on-demand" && self.files.iter().any(|file| file.name == binding.name);
+                if before.is_some() || is_file {
                     let reason = "another secret has that name".to_owned();
                     return Err(Error::BadOption { option, value: binding.name.to_string(), reason });
                 }
@@ -249,9 +280,41 @@ mod tests {
         let passed = |options: &mut NetworkOptions| options.egress.passthrough.push(".openai.com".parse().unwrap());
         assert!(check(&|options| (openai(options), passed(options)).0).is_err());
         assert!(check(&|options| options.mode = NetworkMode::Nat).is_err());
+        for (host, is_refused) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("169.254.169.254", true),
+            ("10.0.0.1", false),
+            ("192.0.2.1", false),
+            ("localhost", false),
+        ] {
+            let host: Host = host.parse().unwrap();
+            assert_eq!(check(&|options| options.egress.allow.push(host.clone())).is_err(), is_refused, "{host}");
+            assert_eq!(check(&|options| options.egress.passthrough.push(host.clone())).is_err(), is_refused, "{host}");
+        }
+        let variable = |name: &str| {
+            let mut options = NetworkOptions::default();
+            openai(&mut options);
+            options.check_environment(&BTreeMap::from([(name.to_owned(), "sk-1".to_owned())]))
+        };
+        let error = variable("OPENAI_API_KEY").unwrap_err().to_string();
+        assert!(error.contains("OPENAI_API_KEY") && !error.contains("sk-1"), "{error}");
+        assert!(variable("OPENAI_BASE_URL").is_ok());
         let twice = parse_forward("8080:80").unwrap();
         assert!(check(&|options| options.forwards = vec![twice, twice]).is_err());
         let free = parse_forward("0:80").unwrap();
         assert!(check(&|options| options.forwards = vec![free, free]).is_ok());
+    }
+    #[test]
+    fn a_secret_has_its_name_alone_however_it_is_given() {
+        let binding = |name: &str| -> Binding { format!("{name}=env:X").parse().unwrap() };
+        let check = |files: &[&str], on_demand: &[&str]| {
+            let bindings = |names: &[&str]| names.iter().map(|name| binding(name)).collect();
+            SecretOptions { files: bindings(files), on_demand: bindings(on_demand), ..SecretOptions::default() }.check()
+        };
+        assert!(check(&["A"], &["B"]).is_ok());
+        for (files, on_demand) in [(&["A", "A"][..], &[][..]), (&[], &["A", "A"]), (&["A"], &["A"])] {
+            assert!(check(files, on_demand).is_err(), "{files:?} {on_demand:?}");
+        }
     }
 }

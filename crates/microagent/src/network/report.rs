@@ -8,7 +8,7 @@ use microagent_gateway::address::{GATEWAY, GUEST, PREFIX};
 use microagent_intercept::SwapConfig;
 use microagent_protocol::FaultReport;
 use microagent_secret::{Binding, Reference, Sources};
-use microagent_state::{ForwardRecord, MediationRecord, Name};
+use microagent_state::{ForwardRecord, MediationRecord, Name, WorkspaceRecord};
 use serde::Serialize;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -78,6 +78,8 @@ pub struct EgressReplay {
     pub allowed: usize,
     /// Attempts that would be denied.
     pub denied: usize,
+    /// Lines of the record that could not be read.
+    pub passed_over: u64,
     /// Each of them.
     pub lines: Vec<ReplayLine>,
 }
@@ -105,7 +107,7 @@ impl EgressReplay {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(microagent_egress::Error::File { doing: "read", path: log.to_owned(), source }.into());
         }
-        let (events, _) = Log::read(log, 0)?;
+        let (events, passed_over) = Log::load(log)?;
         let lines: Vec<ReplayLine> = microagent_egress::replay(&policy, &events)
             .into_iter()
             .map(|outcome| ReplayLine {
@@ -115,7 +117,7 @@ impl EgressReplay {
             })
             .collect();
         let denied = lines.iter().filter(|line| line.would_deny.is_some()).count();
-        Ok(EgressReplay { allowed: lines.len() - denied, denied, lines })
+        Ok(EgressReplay { allowed: lines.len() - denied, denied, passed_over, lines })
     }
 }
 
@@ -128,14 +130,13 @@ impl Client {
             .connect(name)
             .ok()
             .and_then(|connection| status::running(&connection, Some(Instant::now() + ANSWER_LIMIT)).ok());
-        let swaps: SwapConfig = serde_json::from_value(record.swaps.clone()).unwrap_or_default();
         Ok(NetworkReport {
             workspace: record.name.clone(),
             address: connected.then(|| format!("{GUEST}/{PREFIX}")),
             gateway: connected.then_some(GATEWAY),
             resolver: connected.then_some(GATEWAY),
             intercepts: variables::intercepts(&record),
-            credentials: swaps.names(),
+            credentials: swaps(&record).names(),
             // A run serves its ports itself, and has written down which they are.
             running: running.is_some() || (record.phase.is_live() && record.session.is_none()),
             forwards: running.map_or(record.forwards, |running| {
@@ -157,12 +158,14 @@ impl Client {
     /// The smallest policy that would have allowed what a workspace attempted, as a commented policy file.
     pub fn learn_egress(&self, name: &Name) -> Result<String, Error> {
         let (events, _) = self.egress(name, 0)?;
-        Ok(microagent_egress::suggest(&events))
+        Ok(microagent_egress::suggest(&events, &swaps(&self.record(name)?).hosts()))
     }
 
-    /// Whether each secret of a workspace can be had now. No value is kept or shown.
+    /// Whether each secret of a workspace can be had now, and each that its credentials are made of. No value is kept or shown.
     pub fn check_secrets(&self, name: &Name) -> Result<Vec<SecretCheck>, Error> {
-        let record = self.record(name)?.secrets;
+        let record = self.record(name)?;
+        let swapped = check_swaps(&swaps(&record));
+        let record = record.secrets;
         let both = record.files.iter().chain(&record.on_demand);
         let mut checks = both
             .map(|(name, reference)| Ok(SecretCheck::new(name, &reference.parse()?)))
@@ -173,6 +176,7 @@ impl Client {
             let (ok, warning) = (error.is_none(), Some(PLAINTEXT));
             checks.push(SecretCheck { name, ok, source, bytes: None, warning, error });
         }
+        checks.extend(swapped);
         Ok(checks)
     }
 
@@ -180,6 +184,15 @@ impl Client {
     pub fn audit_secrets(&self, name: &Name) -> Result<Vec<SecretAccess>, Error> {
         secrets::read(&self.state().find(name)?.secrets_log())
     }
+}
+
+/// Whether what the credentials are made of can be had, by the credential's name.
+fn check_swaps(swaps: &SwapConfig) -> Vec<SecretCheck> {
+    swaps.named_references().map(|(name, reference)| SecretCheck::new(name, reference)).collect()
+}
+
+fn swaps(record: &WorkspaceRecord) -> SwapConfig {
+    serde_json::from_value(record.swaps.clone()).unwrap_or_default()
 }
 
 impl SecretCheck {
@@ -198,5 +211,21 @@ impl SecretCheck {
             warning: reference.is_plaintext().then_some(PLAINTEXT),
             error: found.err().map(|error| FaultReport::new(&error).message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_credential_is_made_of_is_checked_under_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let swaps = SwapConfig::provider(&format!("openai=file:{}", path.display())).unwrap();
+        let check = || check_swaps(&swaps).into_iter().map(|check| (check.name, check.ok)).collect::<Vec<_>>();
+        assert_eq!(check(), [("openai".to_owned(), false)]);
+        std::fs::write(&path, "sk-1").unwrap();
+        assert_eq!(check(), [("openai".to_owned(), true)]);
     }
 }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the guest may take to write a secret down.
@@ -26,8 +26,13 @@ const MAX_REQUESTS: usize = 8;
 /// How long a request may take to come.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
-/// Most bytes of the record. What comes after is not written down.
+/// Most bytes of the record. What came before is in another file beside it then, and what came before that is gone.
 const MAX_RECORD: u64 = 32 << 20;
+
+/// Lines of what gave out nothing that are written at once, and in a second from then on. Of what is more only the number is written: a
+/// guest can ask as fast as it likes. What is given out is always written.
+const BURST: u32 = 200;
+const RATE: u32 = 20;
 
 /// Most bytes of a request for a secret.
 const MAX_REQUEST: u64 = 8 << 10;
@@ -59,27 +64,91 @@ pub struct SecretAccess {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How many accesses before it are not in the record: too many at once that gave out nothing, or a file that could not be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u64>,
 }
 
 /// The record of accesses, where it is wanted.
 #[derive(Debug)]
-struct Audit(Option<PathBuf>);
+struct Audit(Option<Mutex<Accesses>>);
+
+#[derive(Debug)]
+struct Accesses {
+    path: PathBuf,
+    /// Lines that may be written now of what gave out nothing.
+    allowance: u32,
+    refilled: Instant,
+    /// Lines that were not.
+    left_out: u64,
+    /// The last line may not be whole.
+    is_torn: bool,
+}
 
 impl Audit {
+    fn new(path: Option<PathBuf>) -> Audit {
+        let accesses =
+            |path| Accesses { path, allowance: BURST, refilled: Instant::now(), left_out: 0, is_torn: false };
+        Audit(path.map(|path| Mutex::new(accesses(path))))
+    }
+
     fn write(&self, secret: &str, outcome: SecretOutcome, detail: Option<String>) {
-        let Some(path) = &self.0 else { return };
-        let access = SecretAccess { at: jiff::Timestamp::now(), secret: secret.to_owned(), outcome, detail };
-        let mut line = serde_json::to_vec(&access).expect("an access has only string keys");
-        line.push(b'\n');
-        let file = File::options().create(true).append(true).mode(0o600).open(path);
-        let file = file.and_then(|file| if file.metadata()?.len() < MAX_RECORD { Ok(file) } else { Err(full()) });
-        // A full disk must not keep a workload from its secrets; the next line tries again.
-        let _ = file.and_then(|mut file| file.write_all(&line));
+        let Some(accesses) = &self.0 else { return };
+        let (at, secret) = (jiff::Timestamp::now(), secret.to_owned());
+        let access = SecretAccess { at, secret, outcome, detail, left_out: None };
+        accesses.lock().unwrap_or_else(PoisonError::into_inner).write(access, Instant::now());
     }
 }
 
-fn full() -> std::io::Error {
-    std::io::ErrorKind::StorageFull.into()
+impl Accesses {
+    fn write(&mut self, access: SecretAccess, now: Instant) {
+        let gave_nothing = matches!(access.outcome, SecretOutcome::Denied | SecretOutcome::Failed);
+        if gave_nothing && !self.may_write(now) {
+            self.left_out += 1;
+            return;
+        }
+        let access = SecretAccess { left_out: (self.left_out > 0).then_some(self.left_out), ..access };
+        // A full disk must not keep a workload from its secrets; the next line that can be written tells of this one.
+        match self.append(&access) {
+            Ok(()) => self.left_out = 0,
+            Err(_) => self.left_out += 1,
+        }
+    }
+
+    fn may_write(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.refilled).as_millis();
+        let more = u32::try_from(passed * u128::from(RATE) / 1000).unwrap_or(u32::MAX);
+        if more > 0 {
+            self.allowance = self.allowance.saturating_add(more).min(BURST);
+            self.refilled = now;
+        }
+        let left = self.allowance.checked_sub(1);
+        self.allowance = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    fn append(&mut self, access: &SecretAccess) -> std::io::Result<()> {
+        let open = |path: &Path| File::options().create(true).append(true).mode(0o600).open(path);
+        let mut file = open(&self.path)?;
+        // Where it cannot be another file, this one goes on.
+        if file.metadata()?.len() >= MAX_RECORD && std::fs::rename(&self.path, before(&self.path)).is_ok() {
+            file = open(&self.path)?;
+            self.is_torn = false;
+        }
+        let mut line = if self.is_torn { b"\n".to_vec() } else { Vec::new() };
+        serde_json::to_writer(&mut line, access).expect("an access has only string keys");
+        line.push(b'\n');
+        let written = file.write_all(&line);
+        self.is_torn = written.is_err();
+        written
+    }
+}
+
+/// The record that came before the one at `path`.
+fn before(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
 }
 
 /// Secrets that have been resolved.
@@ -98,7 +167,7 @@ impl Resolved {
     /// Resolves the secrets of `record`. Those on demand are only read.
     pub(super) fn new(record: &SecretsRecord, workspace: &Workspace) -> Result<Resolved, Error> {
         let sources = Sources::of_process();
-        let audit = Audit(record.audit.then(|| workspace.secrets_log()));
+        let audit = Audit::new(record.audit.then(|| workspace.secrets_log()));
         let mut files = BTreeMap::new();
         for path in &record.env_files {
             files.extend(microagent_secret::dotenv::load(path)?);
@@ -143,7 +212,8 @@ impl Resolved {
 
     /// None at all, for a machine in which programs ask for some that it is not given any more: they are told so.
     pub(super) fn none() -> Resolved {
-        let on_demand = OnDemand { references: BTreeMap::new(), sources: Sources::of_process(), audit: Audit(None) };
+        let on_demand =
+            OnDemand { references: BTreeMap::new(), sources: Sources::of_process(), audit: Audit::new(None) };
         Resolved { files: BTreeMap::new(), on_demand: Arc::new(on_demand) }
     }
 
@@ -216,14 +286,18 @@ fn printable(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(128).collect()
 }
 
-/// The accesses on record at `path`.
+/// The accesses on record at `path`, and before it.
 pub(crate) fn read(path: &Path) -> Result<Vec<SecretAccess>, Error> {
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        read => read.map_err(microagent_state::Error::io("read", path))?,
-    };
-    // A line that a full disk has cut is passed over.
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let mut accesses = Vec::new();
+    for path in [before(path).as_path(), path] {
+        let text = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            read => read.map_err(microagent_state::Error::io("read", path))?,
+        };
+        // A line that a full disk has cut is passed over.
+        accesses.extend(text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()));
+    }
+    Ok(accesses)
 }
 
 #[cfg(test)]
@@ -241,6 +315,58 @@ mod tests {
             assert_eq!(asked(text), None, "{text:?}");
         }
         assert_eq!(asked(&format!("GET /T HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000))), None);
+    }
+
+    fn audited(dir: &Path) -> (PathBuf, Accesses) {
+        let path = dir.join("secrets.jsonl");
+        let accesses = Audit::new(Some(path.clone())).0.unwrap().into_inner().unwrap();
+        (path, accesses)
+    }
+
+    fn access(outcome: SecretOutcome) -> SecretAccess {
+        SecretAccess { at: jiff::Timestamp::UNIX_EPOCH, secret: "T".to_owned(), outcome, detail: None, left_out: None }
+    }
+
+    #[test]
+    fn a_flood_of_what_is_denied_is_counted_and_what_is_given_out_always_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut accesses) = audited(dir.path());
+        let now = accesses.refilled;
+        (0..BURST + 7).for_each(|_| accesses.write(access(SecretOutcome::Denied), now));
+        (0..BURST + 7).for_each(|_| accesses.write(access(SecretOutcome::Fetched), now));
+        accesses.write(access(SecretOutcome::Failed), now);
+        accesses.write(access(SecretOutcome::Denied), now + Duration::from_secs(1));
+        let read = read(&path).unwrap();
+        let of = |outcome| read.iter().filter(|access| access.outcome == outcome).count();
+        assert_eq!(of(SecretOutcome::Denied), BURST as usize + 1);
+        assert_eq!(of(SecretOutcome::Fetched), BURST as usize + 7);
+        assert_eq!(read[BURST as usize].left_out, Some(7));
+        assert_eq!(read.last().unwrap().left_out, Some(1));
+        assert_eq!(read.iter().filter(|access| access.left_out.is_some()).count(), 2);
+    }
+
+    #[test]
+    fn a_record_that_is_full_makes_room_and_is_still_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut accesses) = audited(dir.path());
+        accesses.write(access(SecretOutcome::Delivered), Instant::now());
+        File::options().write(true).open(&path).unwrap().set_len(MAX_RECORD).unwrap();
+        accesses.write(access(SecretOutcome::Fetched), Instant::now());
+        let outcomes: Vec<_> = read(&path).unwrap().iter().map(|access| access.outcome).collect();
+        assert_eq!(outcomes, [SecretOutcome::Delivered, SecretOutcome::Fetched]);
+        assert!(std::fs::metadata(&path).unwrap().len() < 1000);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_by_the_next_line_that_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut accesses) = audited(dir.path());
+        accesses.path = "/dev/full".into();
+        (0..3).for_each(|_| accesses.write(access(SecretOutcome::Fetched), Instant::now()));
+        accesses.path.clone_from(&path);
+        accesses.write(access(SecretOutcome::Delivered), Instant::now());
+        let [last] = read(&path).unwrap().try_into().unwrap();
+        assert_eq!(last, SecretAccess { left_out: Some(3), ..access(SecretOutcome::Delivered) });
     }
 
     proptest! {

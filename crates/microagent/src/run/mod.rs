@@ -31,15 +31,21 @@ struct Run<'a> {
     boot: BringUp<'a>,
     egress: Option<Summary>,
     ports: Vec<ForwardRecord>,
+    /// Whether its command was begun.
+    is_begun: bool,
 }
 
 pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<RunReport, Error> {
     let mut watch = Stopwatch::start();
     let plan = Plan::of_run(options)?;
     if let Some(path) = &options.learn {
-        // What cannot be written is told before anything runs.
+        // What cannot be written is told before anything runs, and nothing is before there is something to write.
+        let is_new = !path.exists();
         let failed = |source| microagent_egress::Error::File { doing: "write", path: path.clone(), source };
         File::options().create(true).append(true).open(path).map_err(failed)?;
+        if is_new {
+            let _ = std::fs::remove_file(path);
+        }
     }
     let wanted = &options.workspace;
     let (kernel, guest_init) = (wanted.kernel.as_deref(), wanted.guest_init.as_deref());
@@ -52,13 +58,13 @@ pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<Ru
     let workspace = client.state().create(&plan.workspace)?;
     let mut streams = Streams::new(io);
     let boot = BringUp::new(client, parts, wanted.templates, wanted.interrupt.clone(), watch, Purpose::Work);
-    let mut run = Run { client, options, boot, egress: None, ports: Vec::new() };
+    let mut run = Run { client, options, boot, egress: None, ports: Vec::new(), is_begun: false };
     let outcome =
         run.prepare(&workspace, &mut record).and_then(|()| run.execute(&workspace, &mut record, &mut streams));
     run.boot.finish_template();
     match outcome {
         Ok(exit) => run.complete(workspace, record, &exit, &streams),
-        Err(error) => Err(fail(workspace, record, options, error, &streams)),
+        Err(error) => Err(fail(workspace, record, options, error, run.is_begun, &streams)),
     }
 }
 
@@ -131,6 +137,7 @@ impl Run<'_> {
         }
         self.boot.watch.lap(|timing| &mut timing.setup_ms);
         progress.event(Event::Running);
+        self.is_begun = true;
         commands.main(streams)
     }
 
@@ -147,7 +154,7 @@ impl Run<'_> {
         record.forwards.clone_from(&self.options.workspace.network.forwards);
         let result = report::result(exit, streams.capture());
         let rootfs_path = workspace.disk();
-        let learned = self.options.learn.as_deref().map(|path| learn(&workspace, path));
+        let learned = self.options.learn.as_deref().map(|path| learn(&workspace, self.options, path));
         if self.options.keep {
             result.store(workspace.path())?;
             workspace.store_output(&result.stdout, &result.stderr)?;
@@ -165,10 +172,11 @@ impl Run<'_> {
 }
 
 /// Writes the smallest policy that would have allowed what was attempted.
-fn learn(workspace: &Workspace, path: &Path) -> Result<(), Error> {
+fn learn(workspace: &Workspace, options: &RunOptions, path: &Path) -> Result<(), Error> {
     let (events, _) = Log::read(&workspace.egress_log(), 0)?;
+    let swapped = options.workspace.network.swaps.hosts();
     let failed = |source| microagent_egress::Error::File { doing: "write", path: path.to_owned(), source };
-    Ok(std::fs::write(path, microagent_egress::suggest(&events)).map_err(failed)?)
+    Ok(std::fs::write(path, microagent_egress::suggest(&events, &swapped)).map_err(failed)?)
 }
 
 /// What stays of a run that did not complete: a machine that failed or was killed leaves its workspace, so that its logs can be read;
@@ -178,11 +186,12 @@ fn fail(
     mut record: WorkspaceRecord,
     options: &RunOptions,
     error: Error,
+    is_begun: bool,
     streams: &Streams,
 ) -> Error {
-    if let Some(path) = &options.learn {
-        // What it attempted until then may be why it failed.
-        let _ = learn(&workspace, path);
+    if let Some(path) = options.learn.as_ref().filter(|_| is_begun) {
+        // A policy that is there is worth more than what a machine attempted whose command was never begun. What it attempted until then may be why it failed.
+        let _ = learn(&workspace, options, path);
     }
     let telling = matches!(error, Error::TimedOut { .. } | Error::MachineFailed { .. });
     let settled = if options.keep || telling {

@@ -50,6 +50,9 @@ impl Text for EgressReplay {
             }
             attempt.event.line(out)?;
         }
+        if self.passed_over > 0 {
+            writeln!(out, "{} lines are none of a record, and were passed over", self.passed_over)?;
+        }
         writeln!(out, "{} allowed, {} denied", self.allowed, self.denied)
     }
 }

@@ -60,8 +60,22 @@ impl Text for Planned {
             rules.allow.iter().try_for_each(|host| writeln!(out, "Allowed: {host}"))?;
             rules.passthrough.iter().try_for_each(|host| writeln!(out, "Passed through: {host}"))?;
         }
-        for (name, reference) in plan.secrets.files.iter().chain(&plan.secrets.on_demand) {
-            writeln!(out, "Secret: {name} from {reference}")?;
+        for (name, reference) in plan.swaps.named_references() {
+            writeln!(out, "Credential: {name} from {reference}")?;
+        }
+        for mediation in &plan.mediations {
+            let optional = if mediation.optional { ", optional" } else { "" };
+            writeln!(out, "Mediation: {} -> {}{optional}", mediation.port, mediation.target)?;
+        }
+        for (kind, secrets) in [("Secret", &plan.secrets.files), ("Secret on demand", &plan.secrets.on_demand)] {
+            secrets.iter().try_for_each(|(name, reference)| writeln!(out, "{kind}: {name} from {reference}"))?;
+        }
+        plan.secrets
+            .env_files
+            .iter()
+            .try_for_each(|path| writeln!(out, "Secrets: every line of {}", path.display()))?;
+        if plan.secrets.audit {
+            writeln!(out, "Secrets audit: yes")?;
         }
         plan.outputs.iter().try_for_each(|(name, path)| writeln!(out, "Output: {name}={path}"))?;
         plan.timeout_ms.iter().try_for_each(|&ms| writeln!(out, "Timeout: {:?}", Duration::from_millis(ms)))?;

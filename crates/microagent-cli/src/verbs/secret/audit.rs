@@ -34,6 +34,7 @@ impl Action for Args {
 impl Text for Vec<SecretAccess> {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         self.iter().try_for_each(|access| {
+            access.left_out.iter().try_for_each(|count| writeln!(out, "{count} accesses are not in the record"))?;
             let outcome = match access.outcome {
                 SecretOutcome::Delivered => "delivered",
                 SecretOutcome::Fetched => "fetched",
