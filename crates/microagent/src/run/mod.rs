@@ -31,8 +31,6 @@ struct Run<'a> {
     boot: BringUp<'a>,
     egress: Option<Summary>,
     ports: Vec<ForwardRecord>,
-    /// Whether its command was begun.
-    is_begun: bool,
 }
 
 pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<RunReport, Error> {
@@ -58,13 +56,13 @@ pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<Ru
     let workspace = client.state().create(&plan.workspace)?;
     let mut streams = Streams::new(io);
     let boot = BringUp::new(client, parts, wanted.templates, wanted.interrupt.clone(), watch, Purpose::Work);
-    let mut run = Run { client, options, boot, egress: None, ports: Vec::new(), is_begun: false };
+    let mut run = Run { client, options, boot, egress: None, ports: Vec::new() };
     let outcome =
         run.prepare(&workspace, &mut record).and_then(|()| run.execute(&workspace, &mut record, &mut streams));
     run.boot.finish_template();
     match outcome {
         Ok(exit) => run.complete(workspace, record, &exit, &streams),
-        Err(error) => Err(fail(workspace, record, options, error, run.is_begun, &streams)),
+        Err(error) => Err(fail(workspace, record, options, error, &streams)),
     }
 }
 
@@ -137,7 +135,6 @@ impl Run<'_> {
         }
         self.boot.watch.lap(|timing| &mut timing.setup_ms);
         progress.event(Event::Running);
-        self.is_begun = true;
         commands.main(streams)
     }
 
@@ -154,7 +151,7 @@ impl Run<'_> {
         record.forwards.clone_from(&self.options.workspace.network.forwards);
         let result = report::result(exit, streams.capture());
         let rootfs_path = workspace.disk();
-        let learned = self.options.learn.as_deref().map(|path| learn(&workspace, self.options, path));
+        let learned = self.options.learn.as_deref().map(|path| learn(&workspace, self.options, path, false));
         if self.options.keep {
             result.store(workspace.path())?;
             workspace.store_output(&result.stdout, &result.stderr)?;
@@ -171,9 +168,12 @@ impl Run<'_> {
     }
 }
 
-/// Writes the smallest policy that would have allowed what was attempted.
-fn learn(workspace: &Workspace, options: &RunOptions, path: &Path) -> Result<(), Error> {
+/// Writes the smallest policy that would have allowed what was attempted, if that is anything or `must_be_something` is false.
+fn learn(workspace: &Workspace, options: &RunOptions, path: &Path, must_be_something: bool) -> Result<(), Error> {
     let (events, _) = Log::read(&workspace.egress_log(), 0)?;
+    if must_be_something && events.is_empty() {
+        return Ok(());
+    }
     let swapped = options.workspace.network.swaps.hosts();
     let failed = |source| microagent_egress::Error::File { doing: "write", path: path.to_owned(), source };
     Ok(std::fs::write(path, microagent_egress::suggest(&events, &swapped)).map_err(failed)?)
@@ -186,12 +186,11 @@ fn fail(
     mut record: WorkspaceRecord,
     options: &RunOptions,
     error: Error,
-    is_begun: bool,
     streams: &Streams,
 ) -> Error {
-    if let Some(path) = options.learn.as_ref().filter(|_| is_begun) {
-        // A policy that is there is worth more than what a machine attempted whose command was never begun. What it attempted until then may be why it failed.
-        let _ = learn(&workspace, options, path);
+    if let Some(path) = &options.learn {
+        // What it attempted until then may be why it failed; where that is nothing, a policy that is there stays.
+        let _ = learn(&workspace, options, path, true);
     }
     let telling = matches!(error, Error::TimedOut { .. } | Error::MachineFailed { .. });
     let settled = if options.keep || telling {
