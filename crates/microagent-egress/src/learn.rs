@@ -230,6 +230,7 @@ mod tests {
         let denied: Vec<_> = replay(&policy, &events).into_iter().map(|outcome| outcome.denied.is_some()).collect();
         assert_eq!(denied, [false, false, false, false, true, false]);
     }
+
     fn learned(events: &[Event], swapped: &[&str]) -> (String, Vec<String>, Vec<String>) {
         let swapped: Vec<Host> = swapped.iter().map(|host| host.parse().unwrap()).collect();
         let text = suggest(events, &swapped);

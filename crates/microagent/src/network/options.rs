@@ -97,6 +97,7 @@ impl NetworkOptions {
         for host in self.swaps.hosts() {
             let covers = |passed: &Host| match (&host, passed) {
                 (Host::Exact(name) | Host::Suffix(name), Host::Suffix(_)) => passed.has_name(name),
+                (Host::Suffix(_), Host::Exact(name)) => host.has_name(name),
                 _ => *passed == host,
             };
             if rules.passthrough.iter().any(covers) {
@@ -112,6 +113,17 @@ impl NetworkOptions {
         check_addresses("--egress-passthrough", &rules.passthrough)?;
         Ok(rules)
     }
+
+    /// Fails where a variable in `env` would show the guest what a swap keeps from it.
+    pub(crate) fn check_environment(&self, env: &BTreeMap<String, String>) -> Result<(), Error> {
+        for (name, placeholder) in self.swaps.environment() {
+            if env.get(&name).is_some_and(|value| *value != placeholder) {
+                let reason = "a credential is swapped in for it, and the guest would have the value itself".to_owned();
+                return Err(Error::BadOption { option: "--env", value: name, reason });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Fails where an address is listed that no list can allow. A name is asked for it only when it is looked up.
@@ -126,19 +138,6 @@ fn check_addresses(option: &'static str, hosts: &[Host]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-impl NetworkOptions {
-    /// Fails where a variable in `env` would show the guest what a swap keeps from it.
-    pub(crate) fn check_environment(&self, env: &BTreeMap<String, String>) -> Result<(), Error> {
-        for (name, placeholder) in self.swaps.environment() {
-            if env.get(&name).is_some_and(|value| *value != placeholder) {
-                let reason = "a credential is swapped in for it, and the guest would have the value itself".to_owned();
-                return Err(Error::BadOption { option: "--env", value: name, reason });
-            }
-        }
-        Ok(())
-    }
 }
 
 impl SecretOptions {
@@ -279,6 +278,11 @@ mod tests {
         assert!(check(&|options| (options.egress.mode, ()) = (Mode::Off, openai(options))).is_err());
         let passed = |options: &mut NetworkOptions| options.egress.passthrough.push(".openai.com".parse().unwrap());
         assert!(check(&|options| (openai(options), passed(options)).0).is_err());
+        // A host of those that a credential is for.
+        let below = |options: &mut NetworkOptions| options.egress.passthrough.push("a.x.example".parse().unwrap());
+        let entry = serde_json::json!({ "type": "static", "domains": [".x.example"], "header": "A", "format": "{key}", "key_ref": "env:X" });
+        let suffixed: SwapConfig = serde_json::from_value(serde_json::json!({ "swaps": { "x": entry } })).unwrap();
+        assert!(check(&|options| (options.swaps = suffixed.clone(), below(options)).0).is_err());
         assert!(check(&|options| options.mode = NetworkMode::Nat).is_err());
         for (host, is_refused) in [
             ("127.0.0.1", true),
@@ -305,6 +309,7 @@ mod tests {
         let free = parse_forward("0:80").unwrap();
         assert!(check(&|options| options.forwards = vec![free, free]).is_ok());
     }
+
     #[test]
     fn a_secret_has_its_name_alone_however_it_is_given() {
         let binding = |name: &str| -> Binding { format!("{name}=env:X").parse().unwrap() };
