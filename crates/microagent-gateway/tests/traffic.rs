@@ -90,6 +90,24 @@ fn a_guest_that_has_said_everything_still_gets_its_answer() {
 }
 
 #[test]
+fn a_guest_that_is_gone_is_told_from_one_that_waits_for_an_answer() {
+    let Some(world) = World::new(guarded()) else { return };
+    // How long its kernel remembers a connection that nobody has open any more.
+    world.guest().set("ipv4/tcp_fin_timeout", "1");
+    // A server that answers nobody.
+    let server = world.internet().net().enter(|| TcpListener::bind("192.0.2.20:7000").unwrap());
+    let waits = world.connect("192.0.2.20:7000").unwrap();
+    waits.shutdown(Shutdown::Write).unwrap();
+    drop(world.connect("192.0.2.20:7000").unwrap());
+    let is_closed = |event: &microagent_egress::Event| event.event == Happened::Close;
+    world.wait_for_event(is_closed);
+    // It was asked before the other one was.
+    assert_eq!(world.events().iter().filter(|event| is_closed(event)).count(), 1, "the other one still waits");
+    drop(server);
+    drop(waits);
+}
+
+#[test]
 fn a_server_that_has_said_everything_still_hears_the_guest() {
     let Some(world) = World::new(guarded()) else { return };
     let server = |stream: TcpStream| {

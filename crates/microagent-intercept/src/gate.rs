@@ -170,7 +170,8 @@ impl<S: AsyncRead + Unpin> Gate<S> {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.pending.is_empty() {
             self.pass_head();
-            if !matches!(self.state, State::Head) {
+            // After a request without a body comes a head again.
+            if !self.ready.is_empty() || !matches!(self.state, State::Head) {
                 return Poll::Ready(Ok(()));
             }
         }

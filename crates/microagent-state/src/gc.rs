@@ -117,8 +117,9 @@ fn judge(name: Name, path: PathBuf, collected: &mut Collected) -> Result<(), Err
             collected.removed.push(label);
         }
         Some(mut record) if record.phase.is_live() => {
-            workspace.heal(&mut record, Cause::of("gc"))?;
-            collected.failed.push(label);
+            if workspace.heal(&mut record, Cause::of("gc"))? {
+                collected.failed.push(label);
+            }
         }
         Some(_) => {}
     }

@@ -18,7 +18,8 @@ pub use workspace::{DEFAULT_ROLE, FileRecord, Health, HttpGet, Resources, Verifi
 use crate::Error;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::{ErrorKind, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -39,12 +40,16 @@ pub trait Record: Serialize + DeserializeOwned {
     fn load(dir: &Path) -> Result<Option<Self>, Error> {
         let path = dir.join(Self::FILE);
         let bad = |reason: String| Error::BadRecord { path: path.clone(), reason };
-        let bytes = match std::fs::metadata(&path) {
-            Ok(meta) if meta.len() > MAX_BYTES => return Err(bad(format!("it has {} bytes", meta.len()))),
-            Ok(_) => std::fs::read(&path).map_err(Error::io("read", &path))?,
+        // It may be removed at any moment, and is opened once.
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let mut file = match opened {
+            Ok((length, _)) if length > MAX_BYTES => return Err(bad(format!("it has {length} bytes"))),
+            Ok((_, file)) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::io("read", &path)(source)),
         };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
         let Versioned { version, .. } = serde_json::from_slice::<Versioned<serde::de::IgnoredAny>>(&bytes)
             .map_err(|error| bad(error.to_string()))?;
         if !(Self::OLDEST..=Self::VERSION).contains(&version) {

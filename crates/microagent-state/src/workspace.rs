@@ -112,6 +112,10 @@ impl Workspace {
         if !record.phase.is_live() {
             return Ok(false);
         }
+        if Lease::is_marked(&self.path) {
+            self.enter(record, Phase::Quarantined, cause.because("it was, when that could not be recorded"))?;
+            return Ok(false);
+        }
         record.error = Some(holder_died());
         self.enter(record, Phase::Failed, cause)?;
         Ok(true)

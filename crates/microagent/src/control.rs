@@ -84,8 +84,8 @@ impl Client {
         self.order(name, "resume", |phase| phase == Phase::Running, reason, Ask::Resume)
     }
 
-    /// Takes a workspace out of service for good: its machine is stopped where it is, then ended, and nothing starts it again. Its disk and
-    /// its records stay as they are.
+    /// Takes a workspace out of service for good: its machine is ended at once, and nothing starts it again. Its disk and its records stay as
+    /// they are.
     pub fn quarantine(&self, name: &Name, reason: String) -> Result<StateReport, Error> {
         let workspace = self.state().find(name)?;
         if workspace.status()?.phase.is_live() {
@@ -95,13 +95,17 @@ impl Client {
                 report => return report,
             }
         }
-        self.at_rest(name, |workspace, record| {
-            let changed = record.phase != Phase::Quarantined;
-            if changed {
-                workspace.enter(record, Phase::Quarantined, self.cause(Some(reason)))?;
+        let workspace = self.state().acquire(name)?;
+        let mut record = workspace.record()?;
+        let changed = record.phase != Phase::Quarantined;
+        if changed {
+            // From any state, and before anything else that a full disk could keep from being done.
+            let entered = workspace.enter(&mut record, Phase::Quarantined, self.cause(Some(reason)));
+            if workspace.record()?.phase != Phase::Quarantined {
+                entered?;
             }
-            Ok(StateReport { workspace: name.clone(), state: record.phase, changed })
-        })
+        }
+        Ok(StateReport { workspace: name.clone(), state: Phase::Quarantined, changed })
     }
 
     /// Gives an order to the supervisor of a workspace, unless things are as `done` wants them.

@@ -30,6 +30,9 @@ pub(crate) struct Guest {
     parted: bool,
 }
 
+/// How often a guest that has said everything is asked whether it still listens.
+const ASK_AGAIN: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(15);
+
 impl Guest {
     /// Accepts the connection that the segment `syn` asks for. `others` is how many there are.
     pub(crate) fn accept(edge: &mut Edge, to: SocketAddrV4, syn: &[u8], others: usize) -> Result<Guest, Errno> {
@@ -53,6 +56,11 @@ impl Guest {
         let is_over = matches!(self.state(), State::Closed | State::Listen);
         // Who acknowledges our end after his own has closed it; everybody else who closes it resets it.
         self.reset |= is_over && !matches!(before, State::Closed | State::LastAck | State::Listen);
+        let socket = self.home.socket_mut();
+        if socket.state() == State::CloseWait && socket.keep_alive().is_none() {
+            // Who says nothing more may wait for an answer, or be gone, which looks the same. One that is gone answers with a reset.
+            socket.set_keep_alive(Some(ASK_AGAIN));
+        }
     }
 
     /// Sends what there is to send. Whether that was all.

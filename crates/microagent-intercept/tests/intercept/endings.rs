@@ -266,6 +266,19 @@ async fn a_guest_that_says_it_asks_nothing_more_gets_its_answer() {
 }
 
 #[tokio::test]
+async fn several_requests_at_once_and_an_end_are_all_answered() {
+    const REQUESTS: usize = 10;
+    let bed = Bed::speaking(&BOTH);
+    let mut guest = bed.tls(&["http/1.1"]).await;
+    let all = "GET / HTTP/1.1\r\nHost: api.example\r\n\r\n".repeat(REQUESTS);
+    within(guest.write_all(all.as_bytes())).await.unwrap();
+    within(guest.shutdown()).await.unwrap();
+    let mut answers = String::new();
+    within(guest.read_to_string(&mut answers)).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), REQUESTS, "{answers}");
+}
+
+#[tokio::test]
 async fn the_guest_is_told_of_a_close_before_it_comes() {
     let bed = Bed::plain(microagent_intercept::Swaps::none());
     let (listener, _) = listener();

@@ -100,9 +100,12 @@ impl NetworkOptions {
                 (Host::Suffix(_), Host::Exact(name)) => host.has_name(name),
                 _ => *passed == host,
             };
-            if rules.passthrough.iter().any(covers) {
+            // A suffix below the one that the credential is for.
+            let is_below =
+                |passed: &Host| matches!((&host, passed), (Host::Suffix(_), Host::Suffix(name)) if host.has_name(name));
+            if let Some(passed) = rules.passthrough.iter().find(|passed| covers(passed) || is_below(passed)) {
                 let reason = "a credential is put in there, for which its connections are looked into";
-                return Err(bad("--egress-passthrough", host.to_string(), reason));
+                return Err(bad("--egress-passthrough", passed.to_string(), reason));
             }
             if !rules.allow.contains(&host) {
                 rules.allow.push(host);
@@ -282,6 +285,8 @@ mod tests {
         let below = |options: &mut NetworkOptions| options.egress.passthrough.push("a.x.example".parse().unwrap());
         let entry = serde_json::json!({ "type": "static", "domains": [".x.example"], "header": "A", "format": "{key}", "key_ref": "env:X" });
         let suffixed: SwapConfig = serde_json::from_value(serde_json::json!({ "swaps": { "x": entry } })).unwrap();
+        assert!(check(&|options| (options.swaps = suffixed.clone(), below(options)).0).is_err());
+        let below = |options: &mut NetworkOptions| options.egress.passthrough.push(".a.x.example".parse().unwrap());
         assert!(check(&|options| (options.swaps = suffixed.clone(), below(options)).0).is_err());
         assert!(check(&|options| options.mode = NetworkMode::Nat).is_err());
         for (host, is_refused) in [

@@ -38,8 +38,11 @@ pub(crate) fn run(client: &Client, options: &RunOptions, io: RunIo) -> Result<Ru
     let plan = Plan::of_run(options)?;
     if let Some(path) = &options.learn {
         // What cannot be written is told before anything runs, and nothing is before there is something to write.
-        let is_new = !path.exists();
+        let is_new = path.symlink_metadata().is_err();
         let failed = |source| microagent_egress::Error::File { doing: "write", path: path.clone(), source };
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(failed(std::io::Error::other("it is not a regular file")).into());
+        }
         File::options().create(true).append(true).open(path).map_err(failed)?;
         if is_new {
             let _ = std::fs::remove_file(path);

@@ -154,6 +154,11 @@ impl<T: FnMut(&SupervisedEvent)> Supervision<'_, T> {
             if !self.rest()? {
                 return Ok(self.report(self.client.record(self.name)?.phase));
             }
+            match self.client.record(self.name)?.phase {
+                state if state.is_live() || state.can_start() => {}
+                // It was taken out of service meanwhile.
+                state => return Ok(self.report(state)),
+            }
             let reason = format!("its restart policy is `{}`; restart {}", record.restart, self.restarts);
             self.note("restarted", reason)?;
         }

@@ -11,6 +11,7 @@ use microagent_machine::channel::Channel;
 use microagent_protocol::supervisor::Ending;
 use microagent_protocol::{FaultKind, FaultReport, Recipients, Request};
 use microagent_state::{Cause, Phase, Record};
+use std::io::Write;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -187,9 +188,14 @@ impl Supervisor {
     /// Does something that the workspace can go on without: a disk that is full now may not be later.
     pub(super) fn note_failure(&mut self, act: impl FnOnce(&mut Supervisor) -> Result<(), microagent_state::Error>) {
         if let Err(error) = act(self) {
-            eprintln!("{}", FaultReport::new(&error).message);
+            complain(&FaultReport::new(&error).message);
         }
     }
+}
+
+/// Says so in the supervisor's own log, which may be on a disk that is full.
+pub(super) fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
 }
 
 /// Answers on a thread of its own, because who asked may take nothing in. Something is received, or the sender is gone, when it is done.

@@ -5,7 +5,7 @@
 //! then. It cannot be written down, because whoever goes on from that would meet it in the middle of a word.
 
 use super::desk::{Order, TakenAnswerer};
-use super::ending::{End, Stopping};
+use super::ending::{End, Stopping, answer, complain};
 use super::{Happening, PAUSE_LIMIT, Supervisor, cause, end_at_once};
 use crate::Error;
 use crate::snapshot::{Captured, Taking, Wanted};
@@ -121,7 +121,7 @@ impl Supervisor {
         let entrusting = self.session.entrusting(&self.record);
         Some(std::thread::spawn(move || {
             if let Err(error) = entrusting() {
-                eprintln!("the secrets of the workspace were not given back: {}", error.report().message);
+                complain(&format!("the secrets of the workspace were not given back: {}", error.report().message));
             }
         }))
     }
@@ -271,7 +271,8 @@ impl Supervisor {
         let Published { outcome, because, is_evidence } = published;
         if let Ok(taken) = &outcome {
             let what = format!("snapshot `{}`", taken.tag);
-            let because = Because { reason: because.reason.or(Some(what)), ..because };
+            let what = because.reason.map_or(what.clone(), |reason| format!("{what}: {reason}"));
+            let because = Because { reason: Some(what), ..because };
             self.note_failure(|supervisor| supervisor.workspace.note(&supervisor.record, "snapshot", cause(because)));
         }
         match stopping {
@@ -284,6 +285,10 @@ impl Supervisor {
                 None
             }
         }
+    }
+
+    fn is_ending(&self, doing: &'static str) -> Error {
+        Error::WrongState { name: self.record.name.to_string(), state: Phase::Stopping, doing }
     }
 
     /// Waits for snapshots that are being written, and hears what was asked of the machine meanwhile. Returns what `end` has become by that.
@@ -301,14 +306,16 @@ impl Supervisor {
                 _ => continue,
             };
             match order {
-                Order::Quarantine(because) => {
+                Order::Quarantine(because) if end.phase != Phase::Quarantined => {
                     end = end_at_once(Phase::Quarantined, because, answerer, stopping);
                 }
-                Order::Halt(_) | Order::Kill(_) => {
+                Order::Halt(_) | Order::Kill(_) | Order::Quarantine(_) => {
                     stopping.get_or_insert_with(Stopping::default).answerers.push(answerer);
                 }
-                // Who asked for something else sees the connection end.
-                _ => {}
+                Order::Snapshot(_, _, answerer) => answerer(Err(self.is_ending("take a snapshot of"))),
+                Order::Pause(_) => drop(answer(answerer, Err(self.is_ending("pause")))),
+                Order::Resume(_) => drop(answer(answerer, Err(self.is_ending("resume")))),
+                Order::Amend(..) => drop(answer(answerer, Err(self.is_ending("change")))),
             }
         }
         end

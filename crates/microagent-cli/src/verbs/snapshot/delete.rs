@@ -31,10 +31,13 @@ pub(super) struct Args {
 impl Action for Args {
     fn run(self, context: &Context) -> Result<u8, Error> {
         let reference = self.target.reference()?;
-        if !self.yes {
+        let client = context.client()?;
+        // Nobody is asked about what is not there.
+        let is_there = client.snapshots(&reference.workspace)?.iter().any(|snapshot| snapshot.tag == reference.tag);
+        if !self.yes && is_there {
             agree(context.format(), "snapshot delete", &format!("Delete snapshot `{reference}`?"))?;
         }
-        context.client()?.delete_snapshot(&reference)?;
+        client.delete_snapshot(&reference)?;
         context.show(&Deleted { deleted: reference })?;
         Ok(DONE)
     }

@@ -91,7 +91,7 @@ impl Args {
 fn question(reference: &SnapshotRef, manifest: &SnapshotManifest) -> String {
     let since = manifest.created_at;
     format!(
-        "Return `{}` to `{}`? What was written to its disks since {since} is lost, and its settings are those of then.",
+        "Return `{}` to `{}`? What was written to its disks since {since} is lost, and its settings are those of then, but for its restart policy.",
         reference.workspace, reference.tag
     )
 }
