@@ -39,6 +39,17 @@ impl Host {
         }
     }
 
+    /// Whether there is something that is one of both.
+    pub fn meets(&self, other: &Host) -> bool {
+        match (self, other) {
+            // A suffix has the name that it is written with.
+            (Host::Exact(own) | Host::Suffix(own), Host::Exact(name) | Host::Suffix(name)) => {
+                self.has_name(name) || other.has_name(own)
+            }
+            _ => self == other,
+        }
+    }
+
     /// Whether it is that address. An IPv4 address that is written as an IPv6 one is the IPv4 address.
     pub fn has_address(&self, address: IpAddr) -> bool {
         matches!(self, Host::Address(own) if own.to_canonical() == address.to_canonical())
@@ -121,6 +132,25 @@ mod tests {
 
     fn host(text: &str) -> Host {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn hosts_meet_in_a_name_of_both() {
+        let hosts = ["x.example", ".x.example", "a.x.example", ".a.x.example", "192.0.2.1"];
+        for (one, other, meet) in [
+            (0, 0, true),
+            (0, 1, true),
+            (1, 2, true),
+            (1, 3, true),
+            (2, 3, true),
+            (4, 4, true),
+            (0, 2, false),
+            (0, 3, false),
+            (1, 4, false),
+        ] {
+            let (one, other) = (host(hosts[one]), host(hosts[other]));
+            assert_eq!((one.meets(&other), other.meets(&one)), (meet, meet), "{one} {other}");
+        }
     }
 
     #[test]

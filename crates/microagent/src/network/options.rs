@@ -95,15 +95,7 @@ impl NetworkOptions {
             return Err(bad("--egress", rules.mode.to_string(), reason));
         }
         for host in self.swaps.hosts() {
-            let covers = |passed: &Host| match (&host, passed) {
-                (Host::Exact(name) | Host::Suffix(name), Host::Suffix(_)) => passed.has_name(name),
-                (Host::Suffix(_), Host::Exact(name)) => host.has_name(name),
-                _ => *passed == host,
-            };
-            // A suffix below the one that the credential is for.
-            let is_below =
-                |passed: &Host| matches!((&host, passed), (Host::Suffix(_), Host::Suffix(name)) if host.has_name(name));
-            if let Some(passed) = rules.passthrough.iter().find(|passed| covers(passed) || is_below(passed)) {
+            if let Some(passed) = rules.passthrough.iter().find(|passed| passed.meets(&host)) {
                 let reason = "a credential is put in there, for which its connections are looked into";
                 return Err(bad("--egress-passthrough", passed.to_string(), reason));
             }
