@@ -13,8 +13,6 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The name by which the program knows that it is to run a workspace.
 pub(crate) const PROGRAM: &str = "microagent-supervisor";
@@ -73,16 +71,9 @@ pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Res
     let mut supervisor =
         command.spawn().map_err(|source| Error::SupervisorNotRun { program: program.clone(), source })?;
     let pid = Pid::from_child(&supervisor);
-    let is_told = Arc::new(AtomicBool::new(false));
-    // It is not reaped before this is dropped, so the id is its own.
-    let giving_up = options.interrupt.listen({
-        let is_told = Arc::clone(&is_told);
-        // At the second signal it does not wait for its guest to come to rest.
-        move |count| {
-            if !is_told.swap(true, Ordering::Relaxed) || count > 1 {
-                let _ = kill_process(pid, Signal::TERM);
-            }
-        }
+    // It is not reaped before this is dropped, so the id is its own. At the second signal it does not wait for its guest to come to rest.
+    let giving_up = options.interrupt.listen(move |_| {
+        let _ = kill_process(pid, Signal::TERM);
     });
     let mut line = String::new();
     let answered = supervisor.stdout.take().map(|said| BufReader::new(said).read_line(&mut line));
@@ -94,9 +85,6 @@ pub(super) fn start(client: &Client, name: &Name, options: &StartOptions) -> Res
     match verdict {
         // It had come up when it was told that it need not.
         Some(StartOutcome::Started(_)) if interrupted() => {
-            if !is_told.swap(true, Ordering::Relaxed) {
-                let _ = kill_process(pid, Signal::TERM);
-            }
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
             drop(giving_up);
             let _ = supervisor.wait();
